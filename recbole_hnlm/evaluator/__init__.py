@@ -1,0 +1,1 @@
+"""Evaluation: repairs of RecBole's metric collection."""

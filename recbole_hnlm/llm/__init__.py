@@ -1,0 +1,1 @@
+"""Language models: prompts, backends, reply validation and the reply cache."""

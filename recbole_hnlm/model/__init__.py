@@ -1,0 +1,1 @@
+"""Models: losses, propagation, the semantic mixin and one file per backbone."""

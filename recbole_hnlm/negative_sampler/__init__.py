@@ -1,0 +1,1 @@
+"""Negative selection: one file per way of choosing the plain negative item."""

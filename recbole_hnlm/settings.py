@@ -1,0 +1,167 @@
+"""The project's own configuration keys: names, types, defaults, ranges and the rules that hold between them.
+
+RecBole's keys stay RecBole's. The keys here are flat, so that YAML files, ``--key=value`` and hyper-parameter tuning reach
+them alike. ``properties/overall.yaml`` states the same defaults with RecBole's ``# (type) meaning`` comments, and a test
+keeps the two equal.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from recbole_hnlm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["HNLMSettings", "setting_names", "validate_settings"]
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+AtLeastOne = Annotated[int, Field(ge=1)]
+
+
+class HNLMSettings(BaseModel):
+    """Every key that recbole-hnlm adds to RecBole's configuration."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+    # --- where things go -------------------------------------------------------------------------------------------
+    artifact_dir: str = Field("artifacts", description="Folder of LLM replies, profiles, negatives and vectors.")
+    results_dir: str = Field("results", description="Folder of the JSON file that every run writes.")
+    log_dir: str = Field("log", description="Folder of the log files, one file a run.")
+
+    # --- text columns ----------------------------------------------------------------------------------------------
+    title_field: str | None = Field(None, description="Column of .item with an item's title; null guesses.")
+    categories_field: str | None = Field(None, description="Column of .item with an item's categories; null guesses.")
+    city_field: str | None = Field(None, description="Column of .item with an item's city; null guesses.")
+    description_field: str | None = Field(None, description="Column of .item with an item's description; null guesses.")
+    review_field: str | None = Field(None, description="Column of .inter with the user's review; null guesses.")
+    description_max_chars: AtLeastOne = Field(400, description="Characters of a description that a prompt may quote.")
+    review_max_chars: AtLeastOne = Field(200, description="Characters of a review that a prompt may quote.")
+
+    # --- the language model ----------------------------------------------------------------------------------------
+    llm_backend: Literal["transformers", "openai"] = Field(
+        "transformers", description="Who runs the LLM: this process (transformers) or an OpenAI-compatible server (openai)."
+    )
+    llm_model: str = Field("smollm2", description="smollm2 (embedded), a folder, a hub id, or the name a server serves.")
+    llm_revision: str | None = Field(None, description="Revision of a hub model; null takes the default branch.")
+    llm_base_url: str | None = Field(
+        None, description="Base URL of the server of llm_backend openai, such as http://localhost:8000/v1."
+    )
+    llm_api_key_env: str = Field("OPENAI_API_KEY", description="Name of the environment variable that holds the server's key.")
+    llm_quantization: Literal["none", "4bit", "8bit"] = Field("none", description="Load the LLM's weights in 4 or 8 bits.")
+    llm_dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="Compute type of the LLM.")
+    llm_trust_remote_code: bool = Field(False, description="Run code that comes with a hub model.")
+    llm_batch_size: AtLeastOne = Field(64, description="Prompts that are generated together (transformers).")
+    llm_concurrency: AtLeastOne = Field(16, description="Requests that are under way at once (openai).")
+    llm_timeout: Positive = Field(120.0, description="Seconds to wait for one answer of a server.")
+    llm_max_retries: Annotated[int, Field(ge=0)] = Field(4, description="Times a failed request to a server is sent again.")
+    llm_reply_attempts: AtLeastOne = Field(
+        2, description="Times a prompt is asked until its reply is valid; then it counts as missing."
+    )
+    llm_temperature: NonNegative = Field(0.0, description="Sampling temperature; 0 decodes greedily.")
+    llm_seed: int = Field(0, description="Seed of sampling and of the choice of pairs; independent of RecBole's seed.")
+    max_missing_share: Share = Field(0.05, description="Share of missing replies above which a stage fails.")
+
+    # --- prompts and replies ---------------------------------------------------------------------------------------
+    profile_history_length: AtLeastOne = Field(8, description="Training items that a user's prompt shows at most.")
+    profile_max_words: Annotated[int, Field(ge=1, le=100)] = Field(
+        20, description="Words of a profile's summarization at most."
+    )
+    reasoning_max_words: AtLeastOne = Field(8, description="Words of a reply's reasoning at most.")
+    negative_max_words: Annotated[int, Field(ge=1, le=20)] = Field(8, description="Words of a hard negative's name at most.")
+
+    # --- vectors ---------------------------------------------------------------------------------------------------
+    text_encoder: str = Field("minilm", description="minilm (embedded), a folder, or a hub id for sentence-transformers.")
+    encoder_batch_size: AtLeastOne = Field(128, description="Texts that are encoded together.")
+
+    # --- negatives -------------------------------------------------------------------------------------------------
+    negative_route: Literal["none", "text"] = Field(
+        "text", description="Where z_ui comes from: none (no LLM at all) or text (an LLM names an item, an encoder embeds it)."
+    )
+    semantic_negatives_per_user: AtLeastOne | None = Field(
+        1, description="Training pairs of a user that get a semantic negative; null means every training pair."
+    )
+    negative_sampler: Literal["uniform", "popularity", "dns"] = Field(
+        "dns", description="How the plain negative item is chosen."
+    )
+    num_candidates: AtLeastOne = Field(8, description="Candidates per positive among which dns picks.")
+    popularity_alpha: NonNegative = Field(0.75, description="Power of an item's count in the popularity sampler.")
+
+    # --- alignment and loss ----------------------------------------------------------------------------------------
+    mix_weight: Share = Field(0.01, description="Share a of the semantic vector in the mixed negative a*h + (1-a)*e_j.")
+    contrast_weight: NonNegative = Field(0.001, description="Weight of the contrast term that pushes e_u from h_ui.")
+    contrast_temperature: Positive = Field(0.2, description="Temperature of the contrast term.")
+    alignment_weight: NonNegative = Field(0.01, description="Weight of the two-way alignment of CF and text embeddings.")
+    alignment_temperature: Positive = Field(0.2, description="Temperature of the alignment term.")
+    alignment_source: Literal["text", "profile"] = Field(
+        "text", description="Text side of the alignment: items' own text (users: mean of their items) or the LLM's profiles."
+    )
+    alignment_max_batch: AtLeastOne = Field(
+        1024, description="Unique users and items of a batch that enter the alignment at most."
+    )
+    rank_loss: Literal["bpr", "hinge"] = Field("bpr", description="Ranking loss.")
+    margin: NonNegative = Field(0.3, description="Margin of the hinge loss.")
+    adapter_hidden_size: AtLeastOne = Field(128, description="Hidden width of the adapter f from text to CF space.")
+    adapter_learning_rate: Positive | None = Field(None, description="Learning rate of the adapter; null uses learning_rate.")
+
+    # --- evaluation ------------------------------------------------------------------------------------------------
+    eval_users_per_batch: AtLeastOne = Field(
+        256, description="Users scored together in full ranking when eval_batch_size is not given."
+    )
+
+    @model_validator(mode="after")
+    def _rules_between_keys(self) -> HNLMSettings:
+        problems = []
+        if self.llm_backend == "openai" and self.llm_base_url is None:
+            problems.append("llm_backend openai needs llm_base_url, such as --llm_base_url=http://localhost:8000/v1")
+        if self.llm_backend == "openai" and self.llm_model == "smollm2":
+            problems.append("llm_backend openai needs llm_model, the name under which the server serves its model")
+        if self.llm_backend == "openai" and self.llm_quantization != "none":
+            problems.append("llm_quantization is for llm_backend transformers; a server chooses its own")
+        if self.negative_sampler == "dns" and self.num_candidates < 2:
+            problems.append(f"negative_sampler dns needs num_candidates >= 2, got {self.num_candidates}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def uses_semantics(self) -> bool:
+        """Whether any term of the loss reads what the LLM made."""
+        if self.negative_route == "none":
+            return False
+        return max(self.mix_weight, self.contrast_weight, self.alignment_weight) > 0
+
+    @property
+    def uses_pair_vectors(self) -> bool:
+        """Whether the loss reads z_ui."""
+        return self.negative_route != "none" and max(self.mix_weight, self.contrast_weight) > 0
+
+
+def setting_names() -> tuple[str, ...]:
+    """Names of all keys of :class:`HNLMSettings`, in their documented order."""
+    return tuple(HNLMSettings.model_fields)
+
+
+def validate_settings(values: Mapping[str, Any]) -> HNLMSettings:
+    """Build the settings from a mapping, reporting every problem at once.
+
+    Args:
+        values: our keys only; a key that is left out takes its default.
+
+    Raises:
+        ConfigError: one line that lists each wrong key with what was found and what was expected.
+    """
+    try:
+        return HNLMSettings(**dict(values))
+    except ValidationError as error:
+        problems = []
+        for detail in error.errors():
+            key = ".".join(str(part) for part in detail["loc"])
+            message = detail["msg"].removeprefix("Value error, ")
+            problems.append(f"{key}: {message}, got {detail['input']!r}" if key else message)
+        raise ConfigError("invalid settings: " + "; ".join(problems)) from error

@@ -1,0 +1,1 @@
+"""Stages before training: profile, negatives, encode; each resumable and runnable alone."""

@@ -1,0 +1,1 @@
+"""Trainers: safe checkpoints and data parallelism over RecBole's trainers."""
