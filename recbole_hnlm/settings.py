@@ -16,7 +16,7 @@ from recbole_hnlm.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["HNLMSettings", "setting_names", "validate_settings"]
+__all__ = ["HNLMSettings", "setting_names", "settings_of", "validate_settings"]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
@@ -165,3 +165,12 @@ def validate_settings(values: Mapping[str, Any]) -> HNLMSettings:
             message = detail["msg"].removeprefix("Value error, ")
             problems.append(f"{key}: {message}, got {detail['input']!r}" if key else message)
         raise ConfigError("invalid settings: " + "; ".join(problems)) from error
+
+
+def settings_of(config: Any) -> HNLMSettings:
+    """Return the validated settings inside a RecBole-style configuration (anything with ``in`` and ``[]``).
+
+    Raises:
+        ConfigError: as :func:`validate_settings`.
+    """
+    return validate_settings({name: config[name] for name in setting_names() if name in config})
