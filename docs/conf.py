@@ -1,0 +1,29 @@
+"""Sphinx configuration; writes the configuration reference from the typed settings before each build."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(HERE.parent))
+
+from configuration_reference import write_reference  # noqa: E402
+
+from recbole_hnlm import __version__  # noqa: E402
+
+project = "recbole-hnlm"
+author = "The recbole-hnlm developers"
+copyright = "2026, the recbole-hnlm developers"
+release = __version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_heading_anchors = 3
+html_theme = "furo"
+exclude_patterns = ["_build"]
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+nitpicky = False
+
+write_reference(HERE / "generated" / "settings.md")
