@@ -38,7 +38,8 @@ def bounds_text(field: FieldInfo) -> str:
     for constraint in tuple(found):
         found += getattr(constraint, "metadata", ())
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    return ", ".join(f"{sign} {getattr(c, name)}" for c in found for name, sign in signs.items() if getattr(c, name, None) is not None)
+    bounds = [(sign, getattr(constraint, name, None)) for constraint in found for name, sign in signs.items()]
+    return ", ".join(f"{sign} {value}" for sign, value in bounds if value is not None)
 
 
 def write_reference(path: Path) -> None:
