@@ -24,6 +24,6 @@ html_theme = "furo"
 exclude_patterns = ["_build"]
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
-nitpicky = False
+napoleon_use_ivar = True
 
 write_reference(HERE / "generated" / "settings.md")
