@@ -24,6 +24,6 @@ html_theme = "furo"
 exclude_patterns = ["_build"]
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
-napoleon_use_ivar = True
+napoleon_attr_annotations = False
 
 write_reference(HERE / "generated" / "settings.md")
