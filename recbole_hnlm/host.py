@@ -104,7 +104,9 @@ def _read_dataset(config: Config) -> Any:
     except ValueError as error:
         if "empty" not in str(error):
             raise
-        raise DataError(f"dataset {config['dataset']}: {error}; loosen val_interval or the *_inter_num_interval keys") from error
+        raise DataError(
+            f"dataset {config['dataset']}: {error}; loosen val_interval or the *_inter_num_interval keys"
+        ) from error
 
 
 def _check_topk(config: Config, dataset: Any) -> None:
@@ -124,6 +126,7 @@ def _set_eval_batch_size(config: Config, dataset: Any) -> None:
     ):
         # RecBole divides this key by the number of items to get the users of a batch.
         config["eval_batch_size"] = dataset.item_num * config.settings.eval_users_per_batch
+        getLogger().info(f"eval_batch_size = {config['eval_batch_size']} (scores of eval_users_per_batch users)")
 
 
 def build_model(config: Config, train_data: Any) -> Any:

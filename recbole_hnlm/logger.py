@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from recbole_hnlm.values import redact
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["close_logger", "init_logger"]
+__all__ = ["close_logger", "init_logger", "quiet_recbole"]
 
 _ANSI = re.compile(r"\x1B(?:[@-Z\\-_]|\[[0-?]*[ -/]*[@-~])")
 _OWN = "recbole_hnlm_handler"
@@ -49,6 +50,15 @@ class _RunNameHandler(logging.NullHandler):
 def _level(state: Any) -> int:
     level = logging.getLevelName(str(state or "INFO").upper())
     return level if isinstance(level, int) else logging.INFO
+
+
+def quiet_recbole() -> None:
+    """Silence the deprecation warnings that RecBole 1.2.1 causes in pandas and PyTorch on every run.
+
+    Nobody who runs it can act on them. Meant for the edge of a program, not for library use.
+    """
+    for category in (FutureWarning, UserWarning):
+        warnings.filterwarnings("ignore", category=category, module=r"recbole\.")
 
 
 def close_logger() -> None:

@@ -42,12 +42,9 @@ def encode(value: Any) -> Any:
     Raises:
         ArtifactError: a value of a type that has no safe form.
     """
-    if isinstance(value, torch.nn.Parameter):
-        return value.detach()
+    value = value.item() if isinstance(value, np.generic) else value
     if value is None or isinstance(value, (bool, int, float, str, torch.Tensor)):
-        return value
-    if isinstance(value, np.generic):
-        return value.item()
+        return value.detach() if isinstance(value, torch.Tensor) else value
     if isinstance(value, np.ndarray):
         return {_KIND: "matrix" if isinstance(value, np.matrix) else "array", "data": torch.from_numpy(np.array(value))}
     if scipy.sparse.issparse(value):

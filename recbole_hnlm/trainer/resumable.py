@@ -70,7 +70,7 @@ class ResumableTraining:
 
     # --- training ----------------------------------------------------------------------------------------------------
 
-    def fit(
+    def fit(  # noqa: PLR0917 - RecBole's trainers pass these by position
         self,
         train_data: Any,
         valid_data: Any = None,
