@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import numpy as np
 import torch
@@ -48,10 +48,14 @@ _NUMPY_ALIASES = {
 }
 
 
-def _is_text_setting(key: str) -> bool:
-    """Whether one of our keys takes text only, so that ``--llm_model=3`` means the name "3"."""
+def _text_choices(key: str) -> tuple[str, ...] | None:
+    """Return the words that one of our text keys is limited to (empty: any text), or None for a key that takes no text."""
     field = HNLMSettings.model_fields.get(key)
-    return field is not None and set(get_args(field.annotation) or (field.annotation,)) <= {str, type(None)}
+    if field is None:
+        return None
+    if get_origin(field.annotation) is Literal:
+        return get_args(field.annotation)
+    return () if set(get_args(field.annotation) or (field.annotation,)) <= {str, type(None)} else None
 
 
 class Config(RecBoleConfig):
@@ -70,6 +74,8 @@ class Config(RecBoleConfig):
         config_file_list: YAML files, the later ones win.
         config_dict: keys and values; text values are parsed like those of the command line.
         argv: ``--key=value`` or ``--key value`` tokens.
+        saved: what :meth:`to_saved` returned: the keys that were given then (they lose against the arguments above) and the
+            defaults of that time, which replace today's.
 
     Raises:
         ConfigError: anything that is wrong with keys or values, in one line.
@@ -82,8 +88,11 @@ class Config(RecBoleConfig):
         config_file_list: Sequence[str] | None = None,
         config_dict: Mapping[str, Any] | None = None,
         argv: Sequence[str] = (),
+        *,
+        saved: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self._argv = tuple(argv)
+        self._saved = saved or {"given": {}, "defaults": {}}
         self._texts: dict[str, str] = {}
         if isinstance(config_file_list, str):
             raise ConfigError(f"config_file_list: expected a list of files, got the text {config_file_list!r}")
@@ -94,15 +103,15 @@ class Config(RecBoleConfig):
         """Our keys, typed and validated."""
         return settings_of(self)
 
-    def rebuild_dict(self) -> dict[str, Any]:
-        """Return the keys, as plain values, from which an equal configuration is built again.
+    def to_saved(self) -> dict[str, dict[str, Any]]:
+        """Return, as plain values, what an equal configuration is built from again: see the argument ``saved``.
 
         What depends on the machine or on the loaded data (``gpu_id``, ``eval_batch_size``) is part only if it was given.
         """
-        computed = {"model", "dataset", "MODEL_TYPE", "resume", *LAUNCHER_KEYS}
-        computed |= {key for key in ("gpu_id", "use_gpu", "eval_batch_size") if key not in self.external_config_dict}
-        known = self._requested
-        return {key: plain(value) for key, value in known.items() if key not in computed}
+        left_out = {"model", "dataset", "MODEL_TYPE", "resume", *LAUNCHER_KEYS}
+        given = {key: self._requested[key] for key in self.external_config_dict if key not in left_out}
+        defaults = {key: value for key, value in self.internal_config_dict.items() if key not in left_out}
+        return {"given": plain(given), "defaults": plain(defaults)}
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -130,7 +139,7 @@ class Config(RecBoleConfig):
         return {key: parse_value(value) if isinstance(value, str) else value for key, value in config_dict.items()}
 
     def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
-        merged: dict[str, Any] = {}
+        merged: dict[str, Any] = dict(self._saved["given"])
         for file in file_list or ():
             merged = merge(merged, load_yaml(file))
         return merged
@@ -159,13 +168,18 @@ class Config(RecBoleConfig):
         for name in ("overall.yaml", f"model/{model}.yaml", f"dataset/{dataset}.yaml"):
             if (folder / name).is_file():
                 self.internal_config_dict.update(load_yaml(folder / name))
+        then = self._saved["defaults"]
+        self.internal_config_dict.update({key: then[key] for key in then if key in self.internal_config_dict})
         self._restore_texts()
 
     def _restore_texts(self) -> None:
         """Keep the text of a value whose key takes text: ``--gpu_id=0``, ``--item_inter_num_interval=[5,9]``."""
         for key, text in self._texts.items():
-            is_text = isinstance(self.internal_config_dict.get(key), str) or _is_text_setting(key)
-            if is_text and not isinstance(self.external_config_dict.get(key), (str, type(None), tuple)):
+            choices, value = _text_choices(key), self.external_config_dict.get(key)
+            takes_text = choices is not None or isinstance(self.internal_config_dict.get(key), str)
+            is_other_type = not isinstance(value, (str, type(None), tuple))
+            # "none" is a word of its own for some keys, such as negative_route.
+            if (takes_text and is_other_type) or (value is None and text in (choices or ())):
                 self.external_config_dict[key] = text
 
     def _get_final_config_dict(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from recbole.data.utils import create_samplers, get_dataloader
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import init_seed
 
-from recbole_hnlm.errors import ConfigError, DataError
+from recbole_hnlm.errors import ConfigError, DataError, MissingDependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,10 +22,22 @@ if TYPE_CHECKING:
     from recbole_hnlm.config import Config
     from recbole_hnlm.data.semantics import SemanticVectors
 
-__all__ = ["LoadedData", "Semantics", "Stopwatch", "attach_hnlm_data", "build_model", "load_data", "semantics_of"]
+__all__ = [
+    "LoadedData",
+    "Semantics",
+    "Stopwatch",
+    "attach_hnlm_data",
+    "build_model",
+    "load_data",
+    "naming_missing_packages",
+    "semantics_of",
+]
 
 # Their full_sort_predict builds a tensor of users x items x embedding size, so that many users at once exhaust the memory.
 _HUNGRY_FULL_SORT = frozenset({"ENMF"})
+
+# Packages whose name for pip differs from their name for import.
+_PIP_NAMES = {"faiss": "faiss-cpu"}
 
 
 class Stopwatch:
@@ -132,7 +144,25 @@ def _set_eval_batch_size(config: Config, dataset: Any) -> None:
 def build_model(config: Config, train_data: Any) -> Any:
     """Seed again, as RecBole does before the model, and build the model on the configured device."""
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-    return config.model_class(config, train_data._dataset).to(config["device"])
+    with naming_missing_packages(config["model"]):
+        return config.model_class(config, train_data._dataset).to(config["device"])
+
+
+@contextmanager
+def naming_missing_packages(model: str) -> Iterator[None]:
+    """Name the optional package that one of RecBole's models imports while it runs, and how to install it.
+
+    Raises:
+        MissingDependencyError: instead of the ``ModuleNotFoundError`` of a package that is neither RecBole's nor ours.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in {"", "recbole", "recbole_hnlm"}:
+            raise
+        install = _PIP_NAMES.get(package, package)
+        raise MissingDependencyError(f"model {model} needs the package {package}: pip install {install}") from error
 
 
 def _uses_hnlm_data(config: Config) -> bool:

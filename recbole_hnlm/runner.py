@@ -12,7 +12,16 @@ from recbole_hnlm import __version__
 from recbole_hnlm.config import Config
 from recbole_hnlm.environment import package_versions, peak_rss_bytes
 from recbole_hnlm.errors import ConfigError
-from recbole_hnlm.host import LoadedData, Semantics, Stopwatch, attach_hnlm_data, build_model, load_data, semantics_of
+from recbole_hnlm.host import (
+    LoadedData,
+    Semantics,
+    Stopwatch,
+    attach_hnlm_data,
+    build_model,
+    load_data,
+    naming_missing_packages,
+    semantics_of,
+)
 from recbole_hnlm.logger import init_logger
 from recbole_hnlm.registry import get_trainer_class
 from recbole_hnlm.results import RunResult, new_run_id, write_result
@@ -66,7 +75,7 @@ def run(
     model = build_model(config, train_data)
     logger.info(model)
     trainer = get_trainer_class(config.model_class, config)(config, model)
-    with clock.measure("train"):
+    with clock.measure("train"), naming_missing_packages(config["model"]):
         best_score, best_result = trainer.fit(
             train_data, data.valid, saved=saved, show_progress=config["show_progress"], callback_fn=callback_fn
         )
@@ -142,8 +151,7 @@ def load_checkpoint(
         ArtifactError: the file is missing, damaged or foreign, or does not fit the data.
     """
     checkpoint = read_checkpoint(path)
-    keys = {**checkpoint["config"], **(config_dict or {})}
-    config = Config(model=checkpoint["model"], dataset=checkpoint["dataset"], config_dict=keys, argv=argv)
+    config = Config(checkpoint["model"], checkpoint["dataset"], None, config_dict, argv, saved=checkpoint["config"])
     config["run_id"] = new_run_id(config["model"], config["dataset"])
     data, model, _ = _restore(config, checkpoint, path)
     return (config, model, *data)
@@ -171,7 +179,7 @@ def evaluate_checkpoint(path: str | Path, argv: tuple[str, ...] = ()) -> RunResu
     """
     clock = Stopwatch()
     checkpoint = read_checkpoint(path)
-    config = Config(model=checkpoint["model"], dataset=checkpoint["dataset"], config_dict=checkpoint["config"], argv=argv)
+    config = Config(checkpoint["model"], checkpoint["dataset"], None, None, argv, saved=checkpoint["config"])
     if config["resume"]:
         raise ConfigError("resume goes with training; evaluate takes --checkpoint only")
     log_file = prepare_run(config)

@@ -142,7 +142,7 @@ class ResumableTraining:
             "run_id": str(self.config["run_id"]),
             "model": type(self.model).__name__,
             "dataset": str(self.config["dataset"]),
-            "config": self.config.rebuild_dict(),
+            "config": self.config.to_saved(),
             "split_fingerprint": self._split_fingerprint,
             "epoch": int(epoch),
             "best_epoch": self.best_epoch,
