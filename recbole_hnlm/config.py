@@ -19,6 +19,7 @@ from recbole_hnlm.config_checks import (
     check_metrics,
     check_model,
     check_pickled_caches,
+    check_secrets,
     check_types,
 )
 from recbole_hnlm.errors import ConfigError
@@ -209,6 +210,7 @@ class Config(RecBoleConfig):
         problems += check_types(recboles, self.internal_config_dict)
         problems += check_model(self.model_class, self.model, external)
         problems += check_pickled_caches(final)
+        problems += check_secrets(final)
         problems += check_metrics(final)
         problems += check_dataset(self.dataset, final)
         try:

@@ -11,7 +11,7 @@ import recbole
 from recbole.evaluator.register import metric_types, metrics_dict
 from recbole.utils import EvaluatorType, ModelType
 
-from recbole_hnlm.values import NESTED_KEYS, load_yaml
+from recbole_hnlm.values import NESTED_KEYS, load_yaml, redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,6 +24,7 @@ __all__ = [
     "check_metrics",
     "check_model",
     "check_pickled_caches",
+    "check_secrets",
     "check_types",
     "dataset_folder",
     "nearest",
@@ -33,6 +34,9 @@ LAUNCHER_KEYS = frozenset({"nproc", "ip", "port", "world_size", "offset", "local
 
 # Keys that RecBole 1.2.1 reads although none of its YAML files or argument lists names them.
 UNLISTED_KEYS = frozenset({"encoding", "eta", "norm", "tail_ratio", "token_num_threshold", "xgb_early_stopping_rounds"})
+
+# Listed by RecBole among its arguments, read by nothing: a file given so would be ignored.
+_DEAD_KEYS = frozenset({"config_file"})
 
 _PICKLED_CACHE_KEYS = ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path")
 _SMALLEST_INTEGER = {
@@ -56,8 +60,10 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def check_keys(external: Mapping[str, Any], known: Iterable[str]) -> list[str]:
     """Find keys, and sub-keys of RecBole's nested dictionaries, that nothing reads."""
-    known = frozenset(known)
-    problems = [f"unknown key {key}{nearest(key, known)}" for key in external if key not in known]
+    known = frozenset(known) - _DEAD_KEYS
+    # config_files is for the command line, and gone before keys get here; it is still the likely meaning of a misspelling.
+    hints = known | {"config_files"}
+    problems = [f"unknown key {key}{nearest(key, hints)}" for key in external if key not in known]
     for key, allowed in NESTED_KEYS.items():
         given = external.get(key)
         if isinstance(given, dict):
@@ -92,6 +98,17 @@ def check_pickled_caches(config: Mapping[str, Any]) -> list[str]:
     if not given:
         return []
     return [f"{' and '.join(given)}: RecBole's pickled caches go stale silently and are not supported; leave the key out"]
+
+
+def check_secrets(config: Mapping[str, Any]) -> list[str]:
+    """Refuse passwords and keys inside an address, which would end up in logs, results and checkpoints."""
+    url = config.get("llm_base_url")
+    if not isinstance(url, str) or redact(url) == url:
+        return []
+    return [
+        f"llm_base_url {redact(url)} holds a password or key: leave it out of the address and put it into the environment "
+        f"variable {config.get('llm_api_key_env')} (llm_api_key_env)"
+    ]
 
 
 def check_model(model_class: Any, name: str, external: Mapping[str, Any]) -> list[str]:
@@ -146,7 +163,8 @@ def check_metrics(config: Mapping[str, Any]) -> list[str]:
 
 
 def _check_modes(config: Mapping[str, Any], names: list[str]) -> list[str]:
-    mode = (config.get("eval_args") or {}).get("mode", "full")
+    eval_args = config.get("eval_args")
+    mode = eval_args.get("mode", "full") if isinstance(eval_args, dict) else "full"
     modes = mode.values() if isinstance(mode, dict) else [mode]
     is_value = metric_types[names[0]] == EvaluatorType.VALUE
     if is_value and "full" in modes:
@@ -170,7 +188,7 @@ def check_dataset(dataset: str, config: Mapping[str, Any]) -> list[str]:
     names = [f"{dataset}.{part}.inter" for part in suffixes] if isinstance(suffixes, list) else [f"{dataset}.inter"]
     missing = [name for name in names if not (folder / name).is_file()]
     if not missing:
-        return []
+        return [problem for name in names for problem in _check_header(folder / name, config)]
     downloads = load_yaml(Path(recbole.__file__).parent / "properties" / "dataset" / "url.yaml")
     if not folder.exists() and dataset in downloads:
         return []
@@ -179,4 +197,23 @@ def check_dataset(dataset: str, config: Mapping[str, Any]) -> list[str]:
     return [
         f"dataset {dataset}: no {', '.join(missing)} in {folder.absolute()}{nearest(dataset, [*here, *downloads, 'ml-100k'])}"
         f"; set --data_path to the folder that contains {dataset}{os.sep}"
+    ]
+
+
+def _check_header(file: Path, config: Mapping[str, Any]) -> list[str]:
+    """Check that an interaction file begins with ``name:type`` columns, those to be loaded among them."""
+    with file.open(encoding=config.get("encoding"), errors="replace") as lines:
+        cells = lines.readline().rstrip("\r\n").split(str(config["field_separator"]))
+    if not all(cell.count(":") == 1 for cell in cells):
+        return [
+            f"{file} is no RecBole atomic file: its first line should read user_id:token, item_id:token, ... separated by tabs"
+        ]
+    columns = [cell.split(":")[0] for cell in cells]
+    load = (config.get("load_col") or {}).get("inter") or []
+    wanted = dict.fromkeys([str(config["USER_ID_FIELD"]), str(config["ITEM_ID_FIELD"]), *load])
+    absent = [name for name in wanted if name not in columns]
+    if not absent:
+        return []
+    return [
+        f"{file} has no column {', '.join(absent)} (found {', '.join(columns)}): set load_col, USER_ID_FIELD or ITEM_ID_FIELD"
     ]

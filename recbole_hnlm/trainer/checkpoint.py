@@ -24,7 +24,9 @@ __all__ = [
     "FORMAT",
     "decode",
     "encode",
+    "load_counters",
     "load_weights",
+    "model_counters",
     "read_checkpoint",
     "restore_rng_state",
     "rng_state",
@@ -33,6 +35,7 @@ __all__ = [
 
 FORMAT = "recbole-hnlm-checkpoint-1"
 _KIND = "__kind__"
+_MAX_COUNTER_NUMBERS = 100_000
 _REQUIRED = ("model", "dataset", "config", "epoch", "state_dict", "other_parameter")
 
 
@@ -179,6 +182,32 @@ def load_weights(model: Any, checkpoint: dict[str, Any], path: str | Path) -> No
         )
     model.load_state_dict(stored)
     model.load_other_parameter(decode(checkpoint["other_parameter"]))
+
+
+def model_counters(model: torch.nn.Module) -> dict[str, dict[str, Any]]:
+    """Return what a model counts outside its parameters while it trains: numbers and small dense tensors, by module.
+
+    Such as MultiVAE's annealing step and DiffRec's loss history; without them a resumed run would differ.
+    """
+    return {
+        name: {key: value for key, value in vars(module).items() if _is_counter(key, value)}
+        for name, module in model.named_modules()
+    }
+
+
+def _is_counter(key: str, value: Any) -> bool:
+    if isinstance(value, torch.Tensor):
+        return value.layout is torch.strided and not value.requires_grad and value.numel() <= _MAX_COUNTER_NUMBERS
+    return key != "training" and isinstance(value, (int, float))
+
+
+def load_counters(model: torch.nn.Module, counters: dict[str, dict[str, Any]]) -> None:
+    """Set what :func:`model_counters` returned; names that the model does not have are left out."""
+    modules = dict(model.named_modules())
+    for name, values in counters.items():
+        for key, value in values.items():
+            if name in modules and key in vars(modules[name]):
+                setattr(modules[name], key, value)
 
 
 def _shape(tensor: Any) -> tuple[int, ...] | None:

@@ -17,7 +17,9 @@ from recbole_hnlm.evaluator.collector import RepairedCollector
 from recbole_hnlm.trainer.checkpoint import (
     decode,
     encode,
+    load_counters,
     load_weights,
+    model_counters,
     read_checkpoint,
     restore_rng_state,
     rng_state,
@@ -152,6 +154,7 @@ class ResumableTraining:
             "train_loss": {int(key): float(loss) for key, loss in losses.items()},
             "state_dict": self.model.state_dict(),
             "other_parameter": encode(self.model.other_parameter()),
+            "counters": model_counters(self.model),
             "optimizers": {name: item.state_dict() for name, item in optimizers.items()},
             "current_optimizer": current,
             "rng": rng_state(),
@@ -168,6 +171,7 @@ class ResumableTraining:
         checkpoint = read_checkpoint(path, map_location=self.config["device"])
         self._check_same_run(checkpoint, path)
         load_weights(self.model, checkpoint, path)
+        load_counters(self.model, checkpoint["counters"])
         self._load_optimizers(checkpoint, path)
         self.start_epoch = checkpoint["epoch"] + 1
         self.cur_step = checkpoint["cur_step"]
