@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,11 +119,10 @@ def _semantic_record(semantics: Semantics | None) -> dict[str, Any]:
     """Coverage and what is missing, null where no LLM was used; the stages' seconds are merged by :func:`_write`."""
     if semantics is None:
         return {"semantic_coverage": None, "missing": None, "stages": None}
-    fields = ("seconds", "total", "reused", "generated", "missing")
     return {
         "semantic_coverage": semantics.vectors.coverage,
         "missing": {report.name: report.missing for report in semantics.reports},
-        "stages": {report.name: {field: getattr(report, field) for field in fields} for report in semantics.reports},
+        "stages": {report.name: asdict(report) for report in semantics.reports},
     }
 
 

@@ -12,9 +12,12 @@ from recbole_hnlm import atomic
 from recbole_hnlm.atomic import replacing
 from recbole_hnlm.errors import ArtifactError
 from recbole_hnlm.trainer.checkpoint import (
+    changed_counters,
     decode,
     encode,
+    load_counters,
     load_weights,
+    model_counters,
     read_checkpoint,
     restore_rng_state,
     rng_state,
@@ -150,3 +153,21 @@ def test_a_full_device_met_by_pytorch_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", FullDevice)
     with pytest.raises(ArtifactError, match=r"cannot write .*file write failed"):
         write_checkpoint(tmp_path / "x.pth", CONTENT)
+
+
+def test_only_counters_that_training_changed_are_kept():
+    class Annealed(torch.nn.Module):
+        def __init__(self, reg_weight):
+            super().__init__()
+            self.reg_weight, self.update, self.history = reg_weight, 0, torch.zeros(3)
+            self.table = torch.nn.Parameter(torch.zeros(2))
+
+    first = Annealed(0.1)
+    before = model_counters(first)
+    first.update += 5
+    first.history[1] = 2.0
+    kept = changed_counters(before, model_counters(first))
+    assert set(kept[""]) == {"update", "history"}
+    second = Annealed(0.7)
+    load_counters(second, kept)
+    assert (second.reg_weight, second.update, second.history.tolist()) == (0.7, 5, [0.0, 2.0, 0.0])

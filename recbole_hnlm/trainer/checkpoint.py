@@ -22,6 +22,7 @@ from recbole_hnlm.errors import ArtifactError
 
 __all__ = [
     "FORMAT",
+    "changed_counters",
     "decode",
     "encode",
     "load_counters",
@@ -190,9 +191,31 @@ def model_counters(model: torch.nn.Module) -> dict[str, dict[str, Any]]:
     Such as MultiVAE's annealing step and DiffRec's loss history; without them a resumed run would differ.
     """
     return {
-        name: {key: value for key, value in vars(module).items() if _is_counter(key, value)}
+        name: {key: _copy(value) for key, value in vars(module).items() if _is_counter(key, value)}
         for name, module in model.named_modules()
     }
+
+
+def changed_counters(before: dict[str, dict[str, Any]], now: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the part of ``now`` that differs from ``before``, both of :func:`model_counters`.
+
+    What training has not changed is a hyper-parameter, which the configuration of a resumed run sets.
+    """
+    changed = {
+        name: {key: value for key, value in values.items() if not _is_same(before.get(name, {}).get(key), value)}
+        for name, values in now.items()
+    }
+    return {name: values for name, values in changed.items() if values}
+
+
+def _copy(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, torch.Tensor) else value
+
+
+def _is_same(first: Any, second: Any) -> bool:
+    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
+        return torch.equal(first, second)
+    return type(first) is type(second) and bool(first == second)
 
 
 def _is_counter(key: str, value: Any) -> bool:

@@ -15,6 +15,7 @@ from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.errors import ArtifactError
 from recbole_hnlm.evaluator.collector import RepairedCollector
 from recbole_hnlm.trainer.checkpoint import (
+    changed_counters,
     decode,
     encode,
     load_counters,
@@ -66,6 +67,7 @@ class ResumableTraining:
         self.eval_collector = RepairedCollector(config)
         self.best_epoch: int | None = None
         self.resumed_from: str | None = None
+        self._initial_counters = model_counters(model)
         self._train_data: Any = None
         self._split_fingerprint: str | None = None
         self._latest_valid_result: Any = None
@@ -154,7 +156,7 @@ class ResumableTraining:
             "train_loss": {int(key): float(loss) for key, loss in losses.items()},
             "state_dict": self.model.state_dict(),
             "other_parameter": encode(self.model.other_parameter()),
-            "counters": model_counters(self.model),
+            "counters": changed_counters(self._initial_counters, model_counters(self.model)),
             "optimizers": {name: item.state_dict() for name, item in optimizers.items()},
             "current_optimizer": current,
             "rng": rng_state(),
