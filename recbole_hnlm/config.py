@@ -19,6 +19,7 @@ from recbole_hnlm.config_checks import (
     check_metrics,
     check_model,
     check_pickled_caches,
+    check_resume,
     check_secrets,
     check_types,
 )
@@ -211,6 +212,7 @@ class Config(RecBoleConfig):
         problems += check_model(self.model_class, self.model, external)
         problems += check_pickled_caches(final)
         problems += check_secrets(final)
+        problems += check_resume(final)
         problems += check_metrics(final)
         problems += check_dataset(self.dataset, final)
         try:

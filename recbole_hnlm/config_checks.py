@@ -24,6 +24,7 @@ __all__ = [
     "check_metrics",
     "check_model",
     "check_pickled_caches",
+    "check_resume",
     "check_secrets",
     "check_types",
     "dataset_folder",
@@ -109,6 +110,14 @@ def check_secrets(config: Mapping[str, Any]) -> list[str]:
         f"llm_base_url {redact(url)} holds a password or key: leave it out of the address and put it into the environment "
         f"variable {config.get('llm_api_key_env')} (llm_api_key_env)"
     ]
+
+
+def check_resume(config: Mapping[str, Any]) -> list[str]:
+    """Check that the checkpoint to go on from is there, before data are loaded and stages run."""
+    path = config.get("resume")
+    if not isinstance(path, str) or Path(path).is_file():
+        return []
+    return [f"resume: checkpoint {path} does not exist (looked for {Path(path).absolute()})"]
 
 
 def check_model(model_class: Any, name: str, external: Mapping[str, Any]) -> list[str]:

@@ -117,7 +117,7 @@ def _read_dataset(config: Config) -> Any:
         if "empty" not in str(error):
             raise
         raise DataError(
-            f"dataset {config['dataset']}: {error}; loosen val_interval or the *_inter_num_interval keys"
+            f"dataset {config['dataset']}: {str(error).rstrip('.')}; loosen val_interval or the *_inter_num_interval keys"
         ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from recbole.utils import init_seed, set_color
 from recbole_hnlm import __version__
 from recbole_hnlm.config import Config
 from recbole_hnlm.environment import package_versions, peak_rss_bytes
-from recbole_hnlm.errors import ConfigError
+from recbole_hnlm.errors import ArtifactError, ConfigError
 from recbole_hnlm.host import (
     LoadedData,
     Semantics,
@@ -37,11 +38,24 @@ __all__ = ["evaluate_checkpoint", "load_checkpoint", "prepare_run", "run"]
 def prepare_run(config: Config, run_id: str | None = None) -> Path:
     """Seed, name the run and start its log; returns the log file."""
     config["run_id"] = run_id or new_run_id(config["model"], config["dataset"])
+    _make_folders(config)
     init_seed(config["seed"], config["reproducibility"])
     log_file = init_logger(config)
     logging.getLogger().info(f"recbole-hnlm {__version__}, run {config['run_id']}")
     logging.getLogger().info(config)
     return log_file
+
+
+def _make_folders(config: Config) -> None:
+    """Make the folders that a run writes into: better to fail now than after the training."""
+    for key in ("results_dir", "checkpoint_dir"):
+        folder = Path(config[key])
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ArtifactError(f"{key} {folder} cannot be made: {error}; choose another with --{key}") from error
+        if not os.access(folder, os.W_OK):
+            raise ArtifactError(f"{key} {folder} cannot be written: choose another with --{key}")
 
 
 def run(

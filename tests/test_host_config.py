@@ -7,6 +7,7 @@ import types
 import typing
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -179,6 +180,15 @@ def test_the_users_visible_devices_are_kept_unless_gpu_id_is_given(pretended_gpu
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
     Config("BPR", "ml-100k", argv=["--gpu_id=1,2"])
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "1,2"
+
+
+def test_numpy_names_that_recbole_needs_are_restored_and_others_left_alone(monkeypatch):
+    monkeypatch.delattr(np, "float_", raising=False)
+    kept = object()
+    monkeypatch.setattr(np, "int", kept, raising=False)
+    Config("BPR", "ml-100k")
+    assert vars(np)["float_"] is np.float64
+    assert vars(np)["int"] is kept
 
 
 # --- shipped YAML ----------------------------------------------------------------------------------------------------

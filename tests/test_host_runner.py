@@ -14,8 +14,9 @@ import torch
 from recbole.model.general_recommender import Pop
 
 from recbole_hnlm.config import Config
-from recbole_hnlm.errors import ArtifactError, ConfigError, DataError, MissingDependencyError
+from recbole_hnlm.errors import ArtifactError, ConfigError, DataError, HNLMError, MissingDependencyError
 from recbole_hnlm.host import load_data
+from recbole_hnlm.registry import get_model_class
 from recbole_hnlm.runner import evaluate_checkpoint, load_checkpoint, run
 from recbole_hnlm.trainer.resumable import best_beside
 
@@ -136,6 +137,35 @@ def test_resuming_without_the_best_model_is_refused(workdir, tiny_keys):
     (workdir / "saved" / "first.pth").unlink()
     with pytest.raises(ArtifactError, match="lacks the best model beside it"):
         run(Config("BPR", "tiny", config_dict={**tiny_keys, "epochs": 2, "resume": "saved/first.last.pth"}))
+
+
+def test_a_checkpoint_that_is_not_there_is_reported_before_anything_is_loaded(tiny_keys):
+    with pytest.raises(ConfigError, match=r"resume: checkpoint gone\.pth does not exist"):
+        Config("BPR", "tiny", config_dict={**tiny_keys, "resume": "gone.pth"})
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(workdir, tiny_keys):
+    keys = {**tiny_keys, "epochs": 3}
+    run(Config("BPR", "tiny", config_dict=tiny_keys), run_id="good")
+    before = (workdir / "saved" / "good.pth").read_bytes()
+
+    class Poisoned(get_model_class("BPR")):
+        def calculate_loss(self, interaction):
+            return super().calculate_loss(interaction) * float("nan")
+
+    Poisoned.__name__ = "BPR"
+    config = Config("BPR", "tiny", config_dict={**keys, "resume": "saved/good.last.pth"})
+    config.model_class = Poisoned
+    with pytest.raises(HNLMError, match=r"the training loss became nan: lower learning_rate \(now 0\.001\)"):
+        run(config, run_id="bad")
+    assert (workdir / "saved" / "good.pth").read_bytes() == before
+
+
+def test_folders_that_cannot_be_made_are_reported_before_training(workdir, tiny_keys):
+    (workdir / "results").write_text("a file")
+    with pytest.raises(ArtifactError, match=r"results_dir results cannot be made: .*choose another with --results_dir"):
+        run(Config("BPR", "tiny", config_dict=tiny_keys))
+    assert not (workdir / "saved").exists()
 
 
 # --- the record --------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from recbole.utils import init_seed, set_color
 from recbole_hnlm import __version__
 from recbole_hnlm.atomic import replacing
 from recbole_hnlm.data.training import TrainingInteractions
-from recbole_hnlm.errors import ArtifactError
+from recbole_hnlm.errors import ArtifactError, HNLMError
 from recbole_hnlm.evaluator.collector import RepairedCollector
 from recbole_hnlm.trainer.checkpoint import (
     changed_counters,
@@ -111,6 +111,21 @@ class ResumableTraining:
         score, result = super()._valid_epoch(valid_data, show_progress=show_progress)  # type: ignore[misc]
         self._latest_valid_result = result
         return score, result
+
+    def _check_nan(self, loss: torch.Tensor) -> None:
+        """Stop at a loss that is no finite number; what was saved before is untouched.
+
+        Raises:
+            HNLMError: names the learning rate to lower and where the last good state is.
+        """
+        if torch.isfinite(loss).all():
+            return
+        last = Path(self.last_model_file)
+        kept = f"the state after the last evaluated epoch is in {last}" if last.is_file() else "no epoch was finished"
+        raise HNLMError(
+            f"the training loss became {float(loss.sum())}: lower learning_rate (now {self.config['learning_rate']}) or set "
+            f"clip_grad_norm; {kept}"
+        )
 
     # --- checkpoints -------------------------------------------------------------------------------------------------
 
