@@ -100,13 +100,10 @@ def run(
     logger.info(set_color("test result", "yellow") + f": {test_result}")
     record = {
         **_common_record(config, clock, log_file),
+        **_training_record(trainer),
         "best_valid_score": best_score if best_result is not None else None,
         "best_valid_result": best_result,
         "test_result": test_result,
-        "epochs": len(trainer.train_loss_dict),
-        "train_loss": [trainer.train_loss_dict[epoch] for epoch in sorted(trainer.train_loss_dict)],
-        "best_epoch": trainer.best_epoch,
-        "resumed_from": trainer.resumed_from,
         "checkpoint": trainer.saved_model_file if saved else None,
         **_semantic_record(semantics),
     }
@@ -126,6 +123,16 @@ def _common_record(config: Config, clock: Stopwatch, log_file: Path) -> dict[str
         "log_file": str(log_file),
         "versions": package_versions(),
         "config": config.final_config_dict,
+    }
+
+
+def _training_record(trainer: Any) -> dict[str, Any]:
+    losses = trainer.train_loss_dict
+    return {
+        "epochs": len(losses),
+        "train_loss": [losses[epoch] for epoch in sorted(losses)],
+        "best_epoch": trainer.best_epoch,
+        "resumed_from": trainer.resumed_from,
     }
 
 
