@@ -82,8 +82,7 @@ def run(
     Raises:
         HNLMError: anything the user can mend.
     """
-    log_file = prepare_run(config, run_id)
-    logger, clock = logging.getLogger(), Stopwatch()
+    log_file, logger, clock = prepare_run(config, run_id), logging.getLogger(), Stopwatch()
     data = load_data(config, clock)
     semantics = semantics_of(config, data.train)
     train_data = attach_hnlm_data(config, data.train, semantics)
