@@ -33,6 +33,7 @@ class HNLMSettings(BaseModel):
     artifact_dir: str = Field("artifacts", description="Folder of LLM replies, profiles, negatives and vectors.")
     results_dir: str = Field("results", description="Folder of the JSON file that every run writes.")
     log_dir: str = Field("log", description="Folder of the log files, one file a run.")
+    resume: str | None = Field(None, description="Checkpoint (<run_id>.last.pth) to go on training from.")
 
     # --- text columns ----------------------------------------------------------------------------------------------
     title_field: str | None = Field(None, description="Column of .item with an item's title; null guesses.")

@@ -1,0 +1,73 @@
+"""What metrics are computed from, collected so that every one of RecBole's metrics works, in one process or several.
+
+RecBole 1.2.1 calls ``.cpu()`` on all it collected, counts and dictionaries included, so ItemCoverage, AveragePopularity,
+GiniIndex and TailPercentage always crash. The collector here keeps what is no tensor aside while RecBole moves the tensors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from recbole.evaluator import Collector
+
+__all__ = ["RepairedCollector", "interleave"]
+
+
+def interleave(parts: list[torch.Tensor], total: int) -> torch.Tensor:
+    """Undo the distribution of rows over ranks by PyTorch's ``DistributedSampler`` without shuffling.
+
+    Rank r of W holds rows r, r + W, r + 2W, ...; the sampler repeats rows from the start to make the parts equally long.
+
+    Args:
+        parts: one tensor ``[L, ...]`` per rank, all of the same shape.
+        total: number of rows before the distribution.
+
+    Returns:
+        ``[total, ...]``, each row once, in the order of a single process.
+    """
+    stacked = torch.stack(parts, dim=1)  # [L, W, ...]
+    return stacked.flatten(0, 1)[:total]
+
+
+class RepairedCollector(Collector):
+    """RecBole's collector, with the beyond-accuracy metrics repaired and the rows of all ranks brought together.
+
+    Departure from RecBole: ``data.num_items`` does not count the padding item, which nothing can recommend, so that
+    ItemCoverage reaches 1 and GiniIndex is that of the real items.
+    """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self._total_rows = 0
+
+    def expect_rows(self, eval_data: Any) -> None:
+        """Note how many rows (users, or labelled interactions) the coming evaluation has over all ranks."""
+        self._total_rows = int(eval_data.sample_size)
+
+    def data_collect(self, train_data: Any) -> None:
+        """Collect counts from the training data."""
+        super().data_collect(train_data)
+        if self.register.need("data.num_items"):
+            item_field = self.config["ITEM_ID_FIELD"]
+            self.data_struct.set("data.num_items", train_data._dataset.num(item_field) - 1)
+
+    def get_data_struct(self) -> Any:
+        """Return what was collected, all ranks' rows included, and forget the rows."""
+        content = self.data_struct._data_dict
+        constants = {name: value for name, value in content.items() if not torch.is_tensor(value)}
+        for name in constants:
+            del self.data_struct[name]
+        if not self.config["single_spec"]:
+            for name, rows in list(content.items()):
+                self.data_struct.set(name, self._gather(rows))
+        struct = super().get_data_struct()
+        for name, value in constants.items():
+            struct.set(name, value)
+            self.data_struct.set(name, value)
+        return struct
+
+    def _gather(self, rows: torch.Tensor) -> torch.Tensor:
+        parts = [torch.empty_like(rows) for _ in range(self.config["world_size"])]
+        torch.distributed.all_gather(parts, rows.contiguous())
+        return interleave(parts, self._total_rows)

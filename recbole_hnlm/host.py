@@ -1,0 +1,191 @@
+"""Loading data and models through RecBole's own classes, without its pickled caches and its name look-ups."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from contextlib import contextmanager
+from logging import getLogger
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+from recbole.data.dataset import Dataset
+from recbole.data.utils import create_samplers, get_dataloader
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.utils import init_seed
+
+from recbole_hnlm.errors import ConfigError, DataError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from recbole_hnlm.config import Config
+    from recbole_hnlm.data.semantics import SemanticVectors
+
+__all__ = [
+    "LoadedData",
+    "Semantics",
+    "Stopwatch",
+    "attach_hnlm_data",
+    "build_model",
+    "load_data",
+    "naming_missing_packages",
+    "semantics_of",
+]
+
+# Their full_sort_predict builds a tensor of users x items x embedding size, so that many users at once exhaust the memory.
+_HUNGRY_FULL_SORT = frozenset({"ENMF"})
+
+# Packages whose name for pip differs from their name for import.
+_PIP_NAMES = {"faiss": "faiss-cpu"}
+
+
+class Stopwatch:
+    """Seconds per named stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Add the seconds of the block to a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+
+class LoadedData(NamedTuple):
+    """A filtered dataset and the loaders of its three splits."""
+
+    dataset: Any
+    train: Any
+    valid: Any
+    test: Any
+
+
+class Semantics(NamedTuple):
+    """What the LLM stages made for a training split, and their reports."""
+
+    vectors: SemanticVectors
+    reports: list[Any]
+
+
+def load_data(config: Config, clock: Stopwatch | None = None) -> LoadedData:
+    """Load, filter and split a dataset exactly as RecBole does for the same seed.
+
+    RecBole's ``create_dataset`` and ``data_preparation`` are not called, because they unpickle whatever lies in
+    ``checkpoint_dir`` under the expected name; their steps are the same.
+
+    Args:
+        config: ``eval_batch_size`` is set here, unless given, so that ``eval_users_per_batch`` users are scored together.
+        clock: takes the seconds of ``load`` and ``split``.
+
+    Raises:
+        DataError: a file that cannot be parsed, or filters that leave nothing.
+        ConfigError: ``topk`` beyond the number of items.
+    """
+    clock = clock or Stopwatch()
+    init_seed(config["seed"], config["reproducibility"])
+    with clock.measure("load"):
+        dataset = _read_dataset(config)
+    getLogger().info(dataset)
+    _check_topk(config, dataset)
+    _set_eval_batch_size(config, dataset)
+    with clock.measure("split"):
+        built = dataset.build()
+        samplers = create_samplers(config, dataset, built)
+        loaders = [
+            get_dataloader(config, phase)(config, part, sampler, shuffle=config["shuffle"] if phase == "train" else False)
+            for phase, part, sampler in zip(("train", "valid", "test"), built, samplers, strict=True)
+        ]
+    if len(loaders[0]._dataset) == 0:
+        raise DataError(f"dataset {config['dataset']}: the training split is empty; loosen the filters or eval_args split")
+    return LoadedData(dataset, *loaders)
+
+
+def _read_dataset(config: Config) -> Any:
+    try:
+        return getattr(config.model_class, "dataset_class", Dataset)(config)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"dataset {config['dataset']}: a file in {config['data_path']} is no RecBole atomic file: {reason}"
+        ) from error
+    except ValueError as error:
+        if "empty" not in str(error):
+            raise
+        raise DataError(
+            f"dataset {config['dataset']}: {str(error).rstrip('.')}; loosen val_interval or the *_inter_num_interval keys"
+        ) from error
+
+
+def _check_topk(config: Config, dataset: Any) -> None:
+    most = dataset.item_num - 1
+    if max(config["topk"]) > most:
+        raise ConfigError(f"topk {max(config['topk'])} is beyond the {most} items of dataset {config['dataset']}")
+
+
+def _set_eval_batch_size(config: Config, dataset: Any) -> None:
+    model_class = config.model_class
+    scores_all_items = model_class.full_sort_predict is not AbstractRecommender.full_sort_predict
+    if (
+        "eval_batch_size" not in config.external_config_dict
+        and "full" in config["eval_args"]["mode"].values()
+        and scores_all_items
+        and config["model"] not in _HUNGRY_FULL_SORT
+    ):
+        # RecBole divides this key by the number of items to get the users of a batch.
+        config["eval_batch_size"] = dataset.item_num * config.settings.eval_users_per_batch
+        getLogger().info(f"eval_batch_size = {config['eval_batch_size']} (scores of eval_users_per_batch users)")
+
+
+def build_model(config: Config, train_data: Any) -> Any:
+    """Seed again, as RecBole does before the model, and build the model on the configured device."""
+    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+    with naming_missing_packages(config["model"]):
+        return config.model_class(config, train_data._dataset).to(config["device"])
+
+
+@contextmanager
+def naming_missing_packages(model: str) -> Iterator[None]:
+    """Name the optional package that one of RecBole's models imports while it runs, and how to install it.
+
+    Raises:
+        MissingDependencyError: instead of the ``ModuleNotFoundError`` of a package that is neither RecBole's nor ours.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in {"", "recbole", "recbole_hnlm"}:
+            raise
+        install = _PIP_NAMES.get(package, package)
+        raise MissingDependencyError(f"model {model} needs the package {package}: pip install {install}") from error
+
+
+def _uses_hnlm_data(config: Config) -> bool:
+    return bool(getattr(config.model_class, "uses_hnlm_data", False))
+
+
+def semantics_of(config: Config, train_data: Any) -> Semantics | None:
+    """Run or reuse the LLM stages of a training split; None where the model or its settings use none."""
+    if not (_uses_hnlm_data(config) and config.settings.uses_semantics):
+        return None
+    # Imported late: runs without an LLM never load it.
+    stages = importlib.import_module("recbole_hnlm.stages")
+    context = stages.StageContext.from_recbole(config, train_data._dataset)
+    vectors, reports = stages.build_semantics(context)
+    return Semantics(vectors, list(reports))
+
+
+def attach_hnlm_data(config: Config, train_data: Any, semantics: Semantics | None) -> Any:
+    """Hang the vectors on the training dataset and return the training loader that the model wants.
+
+    RecBole's own models keep RecBole's loader.
+    """
+    if not _uses_hnlm_data(config):
+        return train_data
+    train_data._dataset.semantic_vectors = semantics.vectors if semantics else None
+    return importlib.import_module("recbole_hnlm.data.dataloader").build_train_loader(config, train_data)

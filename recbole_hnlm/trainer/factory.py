@@ -1,0 +1,31 @@
+"""Making a RecBole trainer class safe: checkpoints, metrics and data parallelism are mixed in, nothing is patched."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from recbole.trainer.trainer import DecisionTreeTrainer, Trainer
+
+from recbole_hnlm.errors import ConfigError
+from recbole_hnlm.trainer.ddp import DataParallelBase
+from recbole_hnlm.trainer.resumable import ResumableTraining
+
+__all__ = ["safe_trainer"]
+
+
+@cache
+def safe_trainer(base: type[Any]) -> type[Any]:
+    """Return ``base`` with safe, resumable checkpoints in front and CPU data parallelism behind.
+
+    Args:
+        base: a subclass of RecBole's ``Trainer``; one that is already safe is returned as it is.
+
+    Raises:
+        ConfigError: a trainer that does not share RecBole's ``Trainer`` (the decision-tree ones).
+    """
+    if issubclass(base, ResumableTraining):
+        return base
+    if not issubclass(base, Trainer) or issubclass(base, DecisionTreeTrainer):
+        raise ConfigError(f"trainer {base.__name__} is not one of RecBole's gradient-based trainers and cannot be run")
+    return type(base.__name__, (ResumableTraining, base, DataParallelBase), {"__doc__": base.__doc__})

@@ -1,0 +1,280 @@
+"""Training that can be stopped at any moment and continued as if it had not been."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from recbole.utils import init_seed, set_color
+
+from recbole_hnlm import __version__
+from recbole_hnlm.atomic import replacing
+from recbole_hnlm.data.training import TrainingInteractions
+from recbole_hnlm.errors import ArtifactError, HNLMError
+from recbole_hnlm.evaluator.collector import RepairedCollector
+from recbole_hnlm.trainer.checkpoint import (
+    changed_counters,
+    decode,
+    encode,
+    load_counters,
+    load_weights,
+    model_counters,
+    read_checkpoint,
+    restore_rng_state,
+    rng_state,
+    write_checkpoint,
+)
+from recbole_hnlm.trainer.ddp import wait_for_all
+from recbole_hnlm.values import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["LAST_SUFFIX", "ResumableTraining", "best_beside"]
+
+LAST_SUFFIX = ".last.pth"
+
+
+def best_beside(last: str | Path) -> Path:
+    """Return the path of the best checkpoint that belongs to a ``.last.pth`` checkpoint."""
+    path = Path(last)
+    return path.with_name(path.name.removesuffix(LAST_SUFFIX) + ".pth") if path.name.endswith(LAST_SUFFIX) else path
+
+
+class ResumableTraining:
+    """Mixin over any of RecBole's trainers.
+
+    Two files per run: ``<run_id>.pth`` holds the best model by validation, ``<run_id>.last.pth`` the state after the last
+    evaluated epoch, from which training continues exactly (single process): weights, optimizers, epoch, early-stopping
+    counters, the global random generators and the loader's. With ``nproc`` > 1 only the first rank's generators are kept.
+
+    Attributes:
+        best_epoch: epoch (from 0) of the best validation score, or None before any.
+        resumed_from: the checkpoint that training went on from, or None.
+    """
+
+    config: Any
+    model: Any
+    optimizer: Any
+
+    def __init__(self, config: Any, model: Any) -> None:
+        super().__init__(config, model)  # type: ignore[call-arg]
+        folder = Path(config["checkpoint_dir"])
+        self.saved_model_file = str(folder / f"{config['run_id']}.pth")
+        self.last_model_file = str(folder / f"{config['run_id']}{LAST_SUFFIX}")
+        self.eval_collector = RepairedCollector(config)
+        self.best_epoch: int | None = None
+        self.resumed_from: str | None = None
+        self._initial_counters = model_counters(model)
+        self._train_data: Any = None
+        self._split_fingerprint: str | None = None
+        self._latest_valid_result: Any = None
+
+    # --- training ----------------------------------------------------------------------------------------------------
+
+    def fit(  # noqa: PLR0917 - RecBole's trainers pass these by position
+        self,
+        train_data: Any,
+        valid_data: Any = None,
+        verbose: bool = True,
+        saved: bool = True,
+        show_progress: bool = False,
+        callback_fn: Callable[[int, float], None] | None = None,
+    ) -> tuple[float, Any]:
+        """Train as RecBole does, keeping a ``.last.pth`` after each evaluated epoch; goes on from ``config['resume']``.
+
+        Returns:
+            best validation score and the metrics it belongs to.
+
+        Raises:
+            ArtifactError: the checkpoint to resume from is missing, damaged or of another run, or one cannot be written.
+        """
+        self._train_data = train_data
+        self._split_fingerprint = TrainingInteractions.from_dataset(train_data._dataset).split_fingerprint
+        if self.config["resume"]:
+            self.resume_checkpoint(self.config["resume"])
+
+        def after_evaluation(epoch: int, score: float) -> None:
+            # RecBole has updated its early-stopping counters by now; 0 means that this epoch is the best so far.
+            if self.cur_step == 0:
+                self.best_epoch = epoch
+            if saved:
+                self._write(self.last_model_file, epoch)
+            if callback_fn is not None:
+                callback_fn(epoch, score)
+
+        return super().fit(train_data, valid_data, verbose, saved, show_progress, after_evaluation)  # type: ignore[misc]
+
+    def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, Any]:
+        score, result = super()._valid_epoch(valid_data, show_progress=show_progress)  # type: ignore[misc]
+        self._latest_valid_result = result
+        return score, result
+
+    def _check_nan(self, loss: torch.Tensor) -> None:
+        """Stop at a loss that is no finite number; what was saved before is untouched.
+
+        Raises:
+            HNLMError: names the learning rate to lower and where the last good state is.
+        """
+        if torch.isfinite(loss).all():
+            return
+        last = Path(self.last_model_file)
+        kept = f"the state after the last evaluated epoch is in {last}" if last.is_file() else "no epoch was finished"
+        raise HNLMError(
+            f"the training loss became {float(loss.sum())}: lower learning_rate (now {self.config['learning_rate']}) or set "
+            f"clip_grad_norm; {kept}"
+        )
+
+    # --- checkpoints -------------------------------------------------------------------------------------------------
+
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
+        """Keep the best model; RecBole calls this when validation improves, or each epoch without validation."""
+        if epoch < 0 and self.resumed_from is not None:
+            # Nothing is left to train: the best model of the resumed run is already in place.
+            return
+        path = kwargs.pop("saved_model_file", self.saved_model_file)
+        self._write(path, epoch, best_valid_result=plain(self._latest_valid_result))
+        if verbose:
+            self.logger.info(set_color("Saving current", "blue") + f": {path}")  # type: ignore[attr-defined]
+
+    def save_pretrained_model(self, epoch: int, saved_model_file: str) -> None:
+        """Keep a pre-trained model (RaCT) in the safe format, under RecBole's file name."""
+        self._write(saved_model_file, epoch)
+        self.saved_model_file = saved_model_file
+
+    def _write(self, path: str, epoch: int, **changes: Any) -> None:
+        if not self.config["single_spec"] and self.config["local_rank"] != 0:
+            return
+        write_checkpoint(path, {**self._content(epoch), **changes})
+
+    def _content(self, epoch: int) -> dict[str, Any]:
+        optimizers = {name: item for name, item in vars(self).items() if isinstance(item, torch.optim.Optimizer)}
+        # Some trainers let `optimizer` point to one of several; the target is stored by name, its state once.
+        current = next((name for name, item in optimizers.items() if name != "optimizer" and item is self.optimizer), None)
+        if current is not None:
+            del optimizers["optimizer"]
+        losses: dict[int, float] = self.train_loss_dict
+        return {
+            "version": __version__,
+            "run_id": str(self.config["run_id"]),
+            "model": type(self.model).__name__,
+            "dataset": str(self.config["dataset"]),
+            "config": self.config.to_saved(),
+            "split_fingerprint": self._split_fingerprint,
+            "epoch": int(epoch),
+            "best_epoch": self.best_epoch,
+            "cur_step": int(self.cur_step),
+            "best_valid_score": float(self.best_valid_score),
+            "best_valid_result": plain(self.best_valid_result),
+            "train_loss": {int(key): float(loss) for key, loss in losses.items()},
+            "state_dict": self.model.state_dict(),
+            "other_parameter": encode(self.model.other_parameter()),
+            "counters": changed_counters(self._initial_counters, model_counters(self.model)),
+            "optimizers": {name: item.state_dict() for name, item in optimizers.items()},
+            "current_optimizer": current,
+            "rng": rng_state(),
+            "loader": _loader_state(self._train_data),
+        }
+
+    def resume_checkpoint(self, resume_file: str | Path) -> None:
+        """Take up the state of a checkpoint; called by :meth:`fit` for the key ``resume``.
+
+        Raises:
+            ArtifactError: missing, damaged, of another model, dataset or split, or without its best checkpoint beside it.
+        """
+        path = Path(resume_file)
+        checkpoint = read_checkpoint(path, map_location=self.config["device"])
+        self._check_same_run(checkpoint, path)
+        load_weights(self.model, checkpoint, path)
+        load_counters(self.model, checkpoint["counters"])
+        self._load_optimizers(checkpoint, path)
+        self.start_epoch = checkpoint["epoch"] + 1
+        self.cur_step = checkpoint["cur_step"]
+        self.best_epoch = checkpoint["best_epoch"]
+        self.best_valid_score = checkpoint["best_valid_score"]
+        self.best_valid_result = checkpoint["best_valid_result"]
+        self.train_loss_dict = dict(checkpoint["train_loss"])
+        self.resumed_from = str(path)
+        self._copy_best(path)
+        if self.config["single_spec"]:
+            restore_rng_state(checkpoint["rng"])
+        else:
+            # One rank's generators are stored; restored on all ranks they would draw the same negatives everywhere.
+            init_seed(self.config["seed"] + self.config["local_rank"] + 1000 * self.start_epoch, self.config["reproducibility"])
+        _restore_loader(self._train_data, checkpoint["loader"])
+        if self.cur_step > self.stopping_step:  # type: ignore[attr-defined]
+            # The stopped run had ended by itself; training on would differ from it.
+            self.epochs = self.start_epoch
+        self.logger.info(f"Resuming {path} at epoch {self.start_epoch}")  # type: ignore[attr-defined]
+
+    def _check_same_run(self, checkpoint: dict[str, Any], path: Path) -> None:
+        if checkpoint["dataset"] != self.config["dataset"]:
+            raise ArtifactError(f"checkpoint {path} is of dataset {checkpoint['dataset']}, not of {self.config['dataset']}")
+        if checkpoint.get("split_fingerprint") != self._split_fingerprint:
+            raise ArtifactError(
+                f"checkpoint {path} was trained on another split of {self.config['dataset']} (other seed, filters, eval_args "
+                "or files): use the keys it was trained with"
+            )
+        if "optimizers" not in checkpoint or "rng" not in checkpoint:
+            raise ArtifactError(f"checkpoint {path} holds a model but no training state: resume from a {LAST_SUFFIX} file")
+
+    def _load_optimizers(self, checkpoint: dict[str, Any], path: Path) -> None:
+        if checkpoint["current_optimizer"] is not None:
+            self.optimizer = getattr(self, checkpoint["current_optimizer"])
+        for name, state in checkpoint["optimizers"].items():
+            try:
+                getattr(self, name).load_state_dict(state)
+            except (AttributeError, ValueError) as error:
+                raise ArtifactError(f"checkpoint {path}: its {name} does not fit this trainer: {error}") from error
+
+    def _copy_best(self, path: Path) -> None:
+        """Give the continued run its own copy of the best model so far: no run overwrites another's files."""
+        best = best_beside(path)
+        if not best.is_file():
+            raise ArtifactError(f"checkpoint {path} lacks the best model beside it: {best} does not exist")
+        if self.config["single_spec"] or self.config["local_rank"] == 0:
+            with replacing(self.saved_model_file) as partial:
+                shutil.copyfile(best, partial)
+
+    # --- evaluation --------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def evaluate(
+        self, eval_data: Any, load_best_model: bool = True, model_file: str | None = None, show_progress: bool = False
+    ) -> Any:
+        """Evaluate as RecBole does, reading the best model safely; the ranks of a parallel run agree on every metric.
+
+        Raises:
+            ArtifactError: the checkpoint is missing, damaged or of another model.
+        """
+        if not eval_data:
+            return None
+        if load_best_model:
+            wait_for_all(self.config)
+            path = model_file or self.saved_model_file
+            load_weights(self.model, read_checkpoint(path, map_location=self.config["device"]), path)
+        self.eval_collector.expect_rows(eval_data)
+        return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)  # type: ignore[misc]
+
+    def _map_reduce(self, result: Any, num_sample: int) -> Any:
+        """Keep the result: every rank has computed it from the rows of all ranks.
+
+        RecBole averages the ranks' metrics weighted by a constant per batch, over users of which some are counted twice.
+        """
+        return result
+
+
+def _loader_state(loader: Any) -> Any:
+    """Return the random state of a training loader: its own ``state_dict`` where it has one, and its generator."""
+    own = encode(loader.state_dict()) if hasattr(loader, "state_dict") else None
+    generator = getattr(loader, "generator", None)
+    return {"own": own, "generator": generator.get_state() if isinstance(generator, torch.Generator) else None}
+
+
+def _restore_loader(loader: Any, state: dict[str, Any]) -> None:
+    if state["own"] is not None:
+        loader.load_state_dict(decode(state["own"]))
+    if state["generator"] is not None:
+        loader.generator.set_state(state["generator"].cpu())

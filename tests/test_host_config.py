@@ -1,0 +1,228 @@
+"""The configuration: sources, priorities, checks, devices."""
+
+import os
+import re
+import sys
+import types
+import typing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from recbole.utils import dataset_arguments
+
+from recbole_hnlm.config import Config
+from recbole_hnlm.errors import ConfigError
+from recbole_hnlm.paths import properties_dir
+from recbole_hnlm.settings import HNLMSettings
+
+
+def test_priorities_are_files_then_dict_then_argv(workdir):
+    (workdir / "a.yaml").write_text("learning_rate: 0.1\nepochs: 1\nseed: 1\n")
+    (workdir / "b.yaml").write_text("epochs: 2\nseed: 2\n")
+    config = Config("BPR", "ml-100k", ["a.yaml", "b.yaml"], {"seed": 3, "eval_step": "4"}, ["--seed=5"])
+    assert [config[key] for key in ("learning_rate", "epochs", "seed", "eval_step")] == [0.1, 2, 5, 4]
+
+
+def test_model_and_dataset_may_come_from_yaml(workdir):
+    (workdir / "a.yaml").write_text("model: LightGCN\ndataset: ml-100k\n")
+    config = Config(config_file_list=["a.yaml"])
+    assert (config["model"], config["dataset"], config["n_layers"]) == ("LightGCN", "ml-100k", 2)
+
+
+def test_model_and_dataset_are_asked_for_together():
+    with pytest.raises(ConfigError, match=r"no model given: use --model=NAME.*no dataset given"):
+        Config()
+
+
+def test_sys_argv_is_not_read(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["x", "--epochs=77", "--nonsense=1"])
+    assert Config("BPR", "ml-100k")["epochs"] == 300
+
+
+def test_argv_spellings_reach_the_configuration():
+    argv = ["--learning_rate", "1e-2", "--topk=5,10", "--metrics=Recall,NDCG", "--valid_metric=ndcg@10"]
+    config = Config("BPR", "ml-100k", argv=argv)
+    assert (config["learning_rate"], config["topk"], config["metrics"]) == (0.01, [5, 10], ["Recall", "NDCG"])
+
+
+def test_text_keys_keep_their_text():
+    argv = ["--user_inter_num_interval=[5,9]", "--llm_model=3", "--gpu_id=0", "--negative_route=none", "--llm_revision=none"]
+    config = Config("BPR", "ml-100k", argv=[*argv, "--item_inter_num_interval=[2,inf)"])
+    assert config["item_inter_num_interval"] == "[2,inf)"
+    assert config["gpu_id"] == "0"
+    assert (config.settings.llm_model, config.settings.negative_route, config.settings.llm_revision) == ("3", "none", None)
+
+
+def test_nested_dictionaries_given_in_part_keep_the_other_defaults(workdir):
+    (workdir / "a.yaml").write_text("eval_args: {order: TO}\n")
+    config = Config(
+        "BPR", "ml-100k", ["a.yaml"], {"train_neg_sample_args": {"sample_num": 3}}, ["--eval_args={'mode': 'uni50'}"]
+    )
+    assert config["eval_args"] == {
+        "split": {"RS": [0.8, 0.1, 0.1]},
+        "order": "TO",
+        "group_by": "user",
+        "mode": {"valid": "uni50", "test": "uni50"},
+    }
+    assert config["train_neg_sample_args"]["sample_num"] == 3
+    assert config["train_neg_sample_args"]["distribution"] == "uniform"
+
+
+def test_all_problems_are_reported_at_once():
+    argv = [
+        "--learnin_rate=0.5",
+        "--epochs=abc",
+        "--eval_args={'mod': 'full'}",
+        "--mix_weight=3",
+        "--topk=5",
+        "--shuffle=maybe",
+    ]
+    with pytest.raises(ConfigError) as caught:
+        Config("LightGCN", "ml-200k", argv=argv)
+    for part in (
+        "unknown key learnin_rate; the nearest valid one is learning_rate",
+        "unknown key mod in eval_args; the nearest valid one is mode",
+        "epochs: expected an integer of at least 0, got 'abc'",
+        "shuffle: expected True or False, got 'maybe'",
+        "valid_metric MRR@10 is not reported",
+        "the nearest valid one is MRR@5",
+        "dataset ml-200k: no ml-200k.inter in",
+        "the nearest valid one is ml-100k",
+        "mix_weight: Input should be less than or equal to 1, got 3",
+    ):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"metrics": ["Recal"], "valid_metric": "Recall@10"}, "there is no metric Recal; the nearest valid one is Recall"),
+        ({"metrics": ["Recall", "AUC"]}, "cannot be mixed"),
+        ({"metrics": ["AUC"], "valid_metric": "AUC"}, "need eval_args mode labeled or uniN, got full"),
+        ({"topk": [0]}, "topk: expected one or more positive integers"),
+        ({"topk": "ten"}, "topk: expected one or more positive integers"),
+        ({"valid_metric": "NDCG"}, r"valid_metric NDCG is not reported.*NDCG@10"),
+        ({"learning_rate": 0}, "learning_rate: expected a number above 0"),
+        ({"save_dataset": True}, "save_dataset: RecBole's pickled caches"),
+        ({"dataloaders_save_path": "x.pth"}, "dataloaders_save_path: RecBole's pickled caches"),
+        ({"negative_sampler": "dns"}, r"negative_sampler has no effect.*--model=HNLMBPR --negative_route=none"),
+        ({"train_neg_sample_args": {"distribution": "dns"}}, "samplers of recbole-hnlm are chosen by --negative_sampler"),
+        ({"eval_args": {"mode": "half"}}, "expected full, uniN, popN or labeled"),
+        ({"eval_args": "full"}, "eval_args: expected a dictionary"),
+        ({"hnlm": 1}, "unknown key hnlm"),
+    ],
+)
+def test_wrong_values_are_refused_before_any_work(keys, message):
+    with pytest.raises(ConfigError, match=message):
+        Config("BPR", "ml-100k", config_dict=keys)
+
+
+def test_metrics_without_cut_off_may_validate():
+    assert Config("BPR", "ml-100k", config_dict={"metrics": ["GAUC"], "valid_metric": "GAUC"})["valid_metric"] == "GAUC"
+
+
+def test_a_password_in_the_servers_address_is_refused_and_not_shown():
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY") as caught:
+        Config("BPR", "ml-100k", config_dict={"llm_base_url": "http://me:hunter2@localhost/v1"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_missing_dataset_names_the_folder_that_was_searched(workdir):
+    (workdir / "here" / "toys").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=re.escape(str(workdir / "here" / "toyz"))) as caught:
+        Config("BPR", "toyz", config_dict={"data_path": "here"})
+    assert "the nearest valid one is toys" in str(caught.value)
+
+
+def test_recboles_global_lists_are_left_alone():
+    before = list(dataset_arguments)
+    Config("BPR", "ml-100k")
+    assert dataset_arguments == before
+    assert yaml.load("1e-5", Loader=yaml.FullLoader) == "1e-5"
+
+
+def test_a_config_saved_and_built_again_is_equal(tiny_keys):
+    first = Config("MultiVAE", "tiny", config_dict={**tiny_keys, "transform": None, "llm_quantization": "4bit"})
+    again = Config("MultiVAE", "tiny", saved=first.to_saved())
+    assert again.final_config_dict == first.final_config_dict
+
+
+def test_saved_defaults_replace_todays(tiny_keys):
+    saved = Config("LightGCN", "tiny", config_dict=tiny_keys).to_saved()
+    saved["defaults"]["n_layers"] = 7
+    config = Config("LightGCN", "tiny", saved=saved, argv=["--epochs=9"])
+    assert (config["n_layers"], config["epochs"]) == (7, 9)
+
+
+# --- devices ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pretended_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return monkeypatch
+
+
+def test_use_gpu_false_keeps_the_run_on_the_cpu(pretended_gpu):
+    config = Config("BPR", "ml-100k", config_dict={"use_gpu": False})
+    assert config["device"] == torch.device("cpu")
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    assert Config("BPR", "ml-100k")["device"] == torch.device("cuda")
+
+
+def test_the_users_visible_devices_are_kept_unless_gpu_id_is_given(pretended_gpu):
+    pretended_gpu.setenv("CUDA_VISIBLE_DEVICES", "3")
+    Config("BPR", "ml-100k")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+    Config("BPR", "ml-100k", argv=["--gpu_id=1,2"])
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "1,2"
+
+
+def test_numpy_names_that_recbole_needs_are_restored_and_others_left_alone(monkeypatch):
+    monkeypatch.delattr(np, "float_", raising=False)
+    kept = object()
+    monkeypatch.setattr(np, "int", kept, raising=False)
+    Config("BPR", "ml-100k")
+    assert vars(np)["float_"] is np.float64
+    assert vars(np)["int"] is kept
+
+
+# --- shipped YAML ----------------------------------------------------------------------------------------------------
+
+
+def _type_name(annotation):
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _type_name(typing.get_args(annotation)[0])
+    if origin is typing.Literal:
+        return "str"
+    if origin in {types.UnionType, typing.Union}:
+        return " or ".join(_type_name(part) for part in typing.get_args(annotation))
+    return "None" if annotation is type(None) else annotation.__name__
+
+
+def test_overall_yaml_states_every_setting_with_its_default_type_and_meaning():
+    text = (properties_dir() / "overall.yaml").read_text(encoding="utf-8")
+    stated = dict(re.findall(r"^(\w+): .*?# (\(.*)$", text, flags=re.MULTILINE))
+    fields = HNLMSettings.model_fields
+    assert yaml.safe_load(text) == {name: field.default for name, field in fields.items()}
+    assert stated == {name: f"({_type_name(field.annotation)}) {field.description}" for name, field in fields.items()}
+
+
+def test_dataset_yaml_names_only_known_keys():
+    known = set(HNLMSettings.model_fields) | set(dataset_arguments)
+    files = sorted((properties_dir() / "dataset").glob("*.yaml"))
+    assert {"ml-100k.yaml", "amazon-toys.yaml", "amazon-cds-text.yaml", "gowalla.yaml"} <= {file.name for file in files}
+    for file in files:
+        assert set(yaml.safe_load(file.read_text(encoding="utf-8"))) <= known, file.name
+
+
+def test_ml_100k_text_columns_exist_in_recboles_file():
+    config = Config("BPR", "ml-100k")
+    with (Path(config["data_path"]) / "ml-100k.item").open(encoding="utf-8") as lines:
+        columns = {cell.split(":")[0] for cell in lines.readline().split("\t")}
+    assert {config["title_field"], config["categories_field"]} <= columns
