@@ -42,8 +42,13 @@ MAX_WORD_CHARS = 24
 _TOKENS_FOR_STRUCTURE = 40  # braces, quotes, field names and the end token, at about a token per two characters
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _FENCED = re.compile(r"\A```(?:json)?\s*\n(?P<body>.*?)\n?```\Z", re.DOTALL | re.IGNORECASE)
-# Excludes all on which str.split() splits, so that the grammar and the validators count the same words; quote; backslash.
-_WORD_CHARACTER = r'[^\x00-\x20\x7f-\xa0"\\,.;:!?\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff\ufff0-\uffff]'
+# Characters of a word: all but those on which str.split() splits (so that the grammar and the validators count the same words),
+# quote, backslash, marks of punctuation, control, format and private characters. Stated as ranges that begin and end within one
+# length of UTF-8 (U+07FF, U+FFFF): across such a border, and for a negated class, xgrammar 0.2 lets malformed UTF-8 through.
+_WORD_CHARACTER = (
+    "[#-+\\-/0-9<->@-\\[\\]-~\u00a1-\u07ff\u0800-\u167f\u1681-\u180d\u180f-\u1fff\u2010-\u2027\u2030-\u205e\u2070-\u2fff"
+    "\u3001-\ud7ff\uf900-\ufefe\uff01-\uffef\U00010000-\U000dffff]"
+)
 
 
 def _collapse_white_space(value: Any) -> Any:
