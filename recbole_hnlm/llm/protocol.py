@@ -1,0 +1,104 @@
+"""What a stage needs of a language model: prompts in, reply texts out, and an identity for caches and manifests.
+
+A backend is a class with the four members of :class:`LLMBackend`; :func:`recbole_hnlm.llm.factory.load_backend` chooses one by
+the setting ``llm_backend``. Validation, retries and the reply cache live above the backends
+(:mod:`recbole_hnlm.llm.asking`), so a new backend only has to turn prompts into text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Decoding", "LLMBackend", "ModelIdentity", "Prompt"]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One request.
+
+    Attributes:
+        system: the instruction, shared by all prompts of a stage.
+        user: a JSON document with the data; it may hold any text and is never read as template or special tokens.
+    """
+
+    system: str
+    user: str
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a reply is decoded.
+
+    Attributes:
+        max_new_tokens: tokens that a reply may have at most.
+        temperature: sampling temperature; 0 takes the most likely token.
+        seed: seed of sampling; without effect at temperature 0.
+        schema: JSON schema that the reply satisfies.
+    """
+
+    max_new_tokens: int
+    temperature: float
+    seed: int
+    schema: dict[str, Any]
+
+    def key(self) -> str:
+        """Return a text that is equal exactly for equal decodings (64 hex digits); property order in the schema counts."""
+        parts = [self.max_new_tokens, float(self.temperature), self.seed, self.schema]
+        return hashlib.sha256(json.dumps(parts, ensure_ascii=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which model answers, in the detail in which its replies can differ. Never holds a key or an address.
+
+    Attributes:
+        backend: ``transformers`` or ``openai``.
+        name: embedded name, folder name, hub id or served name.
+        revision: package version, content hash or commit; empty where a server does not tell.
+        precision: compute type and quantisation, such as ``bfloat16`` or ``bfloat16+4bit``.
+    """
+
+    backend: str
+    name: str
+    revision: str
+    precision: str
+
+    def key(self) -> str:
+        """Return the identity as one line of JSON, for cache keys and manifests."""
+        return json.dumps([self.backend, self.name, self.revision, self.precision], ensure_ascii=True)
+
+
+class LLMBackend(Protocol):
+    """A language model that answers prompts."""
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """The model; known without loading weights, so that a run whose replies are all cached loads none."""
+
+    @property
+    def batch_size(self) -> int:
+        """Number of prompts that one call of :meth:`generate` should get."""
+
+    def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[str | None]:
+        """Answer prompts.
+
+        Args:
+            prompts: the prompts; any number.
+            decoding: how to decode all of them.
+
+        Returns:
+            One text per prompt, in the same order; None where there is no complete answer (the reply outgrew
+            ``max_new_tokens``, or the server failed after its retries).
+
+        Raises:
+            BackendError: no prompt can be answered: no memory, a dead server, a refused key, an unknown model.
+        """
+
+    def close(self) -> None:
+        """Release weights and connections; the backend is not used afterwards."""
