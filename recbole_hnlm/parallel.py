@@ -7,6 +7,7 @@ of magnitude. Work is cut into more pieces than threads, so that a thread that f
 
 from __future__ import annotations
 
+import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,7 @@ def run_pieces(kernel: Callable[[int, int], object], bounds: Sequence[int]) -> N
         bounds: ascending piece boundaries, ``pieces + 1`` numbers.
     """
     threads = torch.get_num_threads()
-    pieces = list(zip(bounds[:-1], bounds[1:], strict=True))
+    pieces = list(itertools.pairwise(bounds))
     if threads == 1 or len(pieces) == 1:
         for start, stop in pieces:
             kernel(start, stop)

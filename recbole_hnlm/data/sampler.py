@@ -1,8 +1,9 @@
 """Candidates for negatives: K random items per positive that the user did not interact with in training.
 
 RecBole's sampler rejects in a Python list comprehension over sets; here one compiled loop draws and checks against sorted
-rows, at the same contract (a packed user x item bit matrix was measured: slower to build, no faster to probe). Every output cell has an own random stream, a function of the seed, the number
-of the call and the cell's index, so that the result does not depend on the number of threads.
+rows, at the same contract. (A packed user x item bit matrix is slower to build and no faster to probe.) Every output cell
+has a random stream of its own, a function of the seed, the number of the call and the cell's index, so that the result does
+not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ def _draw(bits: np.uint64, prob: NDArray[np.float32], alias: NDArray[np.int32], 
     """Turn 64 random bits into an item: the upper half picks a column, the lower half decides between it and its alias."""
     column = np.int64(((bits >> np.uint64(32)) * np.uint64(n_items - 1)) >> np.uint64(32))
     if len(prob) == 0:
-        return column + 1
+        return int(column + 1)
     coin = np.float32((bits & np.uint64(0xFFFFFF)) * (1.0 / 16_777_216.0))
-    return column + 1 if coin < prob[column] else np.int64(alias[column]) + 1
+    return int(column + 1) if coin < prob[column] else int(alias[column]) + 1
 
 
 @compiled()
@@ -71,7 +72,7 @@ def _holds(indices: NDArray[np.int32], low: int, high: int, item: int) -> bool:
 
 
 @compiled()
-def _enumerate_free(
+def _enumerate_free(  # noqa: PLR0917 - numba compiles no keyword-only arguments
     bits: np.uint64, indices: NDArray[np.int32], low: int, high: int, weights: NDArray[np.float64], n_items: int
 ) -> int:
     """Draw exactly from the items outside ``indices[low:high]`` in proportion to ``weights`` (all 1 when empty); 0 if none."""
@@ -92,7 +93,7 @@ def _enumerate_free(
 
 
 @compiled()
-def _fill(
+def _fill(  # noqa: PLR0917
     start: int,
     stop: int,
     users: NDArray[np.int64],
@@ -247,8 +248,9 @@ class CandidateSampler:
         full = np.flatnonzero(held >= drawable)
         if len(full):
             raise DataError(
-                f"{len(full)} users (internal id {full[0]} first) interacted with all {drawable} items that {self.distribution} "
-                f"sampling can draw, expected at least one left as a negative; drop them with user_inter_num_interval"
+                f"{len(full)} users (internal id {full[0]} first) interacted with all {drawable} items that "
+                f"{self.distribution} sampling can draw, expected at least one left as a negative; drop them "
+                f"with user_inter_num_interval"
             )
 
     @property

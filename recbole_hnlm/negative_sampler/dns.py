@@ -25,7 +25,7 @@ _ROWS_PER_PIECE = 1024
 
 
 @compiled(fastmath=True)
-def _argmax_rows(
+def _argmax_rows(  # noqa: PLR0917 - numba compiles no keyword-only arguments
     start: int,
     stop: int,
     users: NDArray[np.int64],
