@@ -5,6 +5,7 @@ Symbols: U users and I items including the padding id 0, N = U + I nodes (users 
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,16 +75,20 @@ class SymmetricAdjacency:
         """Return the matrix for use on a device; compiled loops serve the CPU, torch's CSR product everything else."""
         if torch.device(device).type == "cpu":
             return self
+        matrix = self.as_torch().to(device)
+        return SymmetricAdjacency(self.n_users, self.n_items, self.indptr, self.indices, self.values, matrix)
+
+    def as_torch(self) -> torch.Tensor:
+        """Return the matrix as torch's CSR tensor, float32 ``[N, N]``, on the CPU."""
         nodes = self.n_users + self.n_items
         # 32-bit row pointers where they fit: cuSPARSE then reads half the index bytes.
         wide = np.int64 if len(self.indices) >= 2**31 else np.int32
-        matrix = torch.sparse_csr_tensor(
-            torch.from_numpy(self.indptr.astype(wide)),
-            torch.from_numpy(self.indices.astype(wide)),
-            torch.from_numpy(self.values),
-            size=(nodes, nodes),
-        )
-        return SymmetricAdjacency(self.n_users, self.n_items, self.indptr, self.indices, self.values, matrix.to(device))
+        pointers, columns = torch.from_numpy(self.indptr.astype(wide)), torch.from_numpy(self.indices.astype(wide))
+        values = torch.from_numpy(self.values)
+        with warnings.catch_warnings():
+            # Torch announces that its CSR interface may still change; the two calls used here are covered by tests.
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            return torch.sparse_csr_tensor(pointers, columns, values, size=(nodes, nodes), check_invariants=False)
 
     def multiply_add(self, dense: torch.Tensor, base: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
         """Return ``scale * (base + A @ dense)`` without a graph of gradients.
