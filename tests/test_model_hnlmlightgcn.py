@@ -1,5 +1,7 @@
+import copy
 import dataclasses
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -223,14 +225,22 @@ def test_missing_vectors_are_an_error_that_says_what_to_do(tmp_path):
         model.calculate_loss(next(iter(loader)))
 
 
-def test_gather_reads_a_memory_map_exactly_and_gives_pages_back(tmp_path, monkeypatch):
+@pytest.mark.parametrize("skipped", [0, 700])
+def test_gather_reads_a_memory_map_exactly(tmp_path, monkeypatch, skipped):
     monkeypatch.setattr("recbole_hnlm.model.semantic_inputs._RESIDENT_MAX_BYTES", 0)
     array = np.random.default_rng(0).normal(size=(5000, 64)).astype(np.float16)
     np.save(tmp_path / "vectors.npy", array)
-    reader = PairVectorReader(np.load(tmp_path / "vectors.npy", mmap_mode="r")[:])
-    assert reader._mapping is not None
-    rows = torch.randint(0, 5000, (3000,))
-    assert np.array_equal(reader.gather(rows, "cpu").numpy(), array[rows.numpy()].astype(np.float32))
+    reader = PairVectorReader(np.load(tmp_path / "vectors.npy", mmap_mode="r")[skipped:])
+    assert reader._file is not None
+    rows = torch.randint(0, 5000 - skipped, (3000,))
+    assert np.array_equal(reader.gather(rows, "cpu").numpy(), array[skipped:][rows.numpy()].astype(np.float32))
+    assert copy.deepcopy(reader) is reader
+    os.truncate(tmp_path / "vectors.npy", 4000 * 128)
+    with pytest.raises(ArtifactError, match=r"vectors\.npy ends before row"):
+        reader.gather(rows, "cpu")
+    plain = PairVectorReader(array)
+    assert plain._file is None
+    assert np.array_equal(plain.gather(rows, "cpu").numpy(), array[rows.numpy()].astype(np.float32))
 
 
 # --- learning ----------------------------------------------------------------------------------------------------------------
