@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HNLMTrainer"]
 
-_FUSED = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD, "adagrad": torch.optim.Adagrad}
+_FUSED = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
 
 class HNLMTrainer(Trainer):
@@ -40,8 +40,10 @@ class HNLMTrainer(Trainer):
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         """Build RecBole's optimizer over two parameter groups, fused where torch has a fused kernel for it."""
+        if "params" in kwargs:
+            return super()._build_optimizer(**kwargs)
         learning_rate = kwargs.pop("learning_rate", self.learning_rate)
-        groups = kwargs.pop("params", None) or self._parameter_groups(learning_rate)
+        groups = self._parameter_groups(learning_rate)
         learner = str(kwargs.get("learner", self.learner)).lower()
         fusable = learner in _FUSED and all(
             parameter.is_floating_point() and parameter.device.type in {"cpu", "cuda"} and not parameter.is_sparse
