@@ -7,11 +7,13 @@ keeps the two equal.
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from recbole_hnlm.errors import ConfigError
+from recbole_hnlm.negative_sampler import negative_sampler_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +24,14 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 AtLeastOne = Annotated[int, Field(ge=1)]
+
+
+def _known_negative_sampler(name: str) -> str:
+    names = negative_sampler_names()
+    if name not in names:
+        nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+        raise ValueError(f"should be one of {', '.join(names)} (did you mean {nearest!r}?)")
+    return name
 
 
 class HNLMSettings(BaseModel):
@@ -87,8 +97,8 @@ class HNLMSettings(BaseModel):
     semantic_negatives_per_user: AtLeastOne | None = Field(
         1, description="Training pairs of a user that get a semantic negative; null means every training pair."
     )
-    negative_sampler: Literal["uniform", "popularity", "dns"] = Field(
-        "dns", description="How the plain negative item is chosen."
+    negative_sampler: Annotated[str, AfterValidator(_known_negative_sampler)] = Field(
+        "dns", description="How the plain negative item is chosen: uniform, popularity or dns."
     )
     num_candidates: AtLeastOne = Field(8, description="Candidates per positive among which dns picks.")
     popularity_alpha: NonNegative = Field(0.75, description="Power of an item's count in the popularity sampler.")

@@ -1,0 +1,259 @@
+"""What makes a RecBole backbone learn from the LLM's hard negatives; a backbone adds only how it encodes.
+
+Symbols: B positives in the batch, M of them with a semantic vector, K candidates, U users and I items including the padding
+id 0, d the embedding size, H the dimension of z_ui, T that of the text encoder.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from recbole.model.abstract_recommender import GeneralRecommender
+
+from recbole_hnlm.data.dataloader import SEMANTIC_ROW
+from recbole_hnlm.data.training import TrainingInteractions
+from recbole_hnlm.errors import ArtifactError
+from recbole_hnlm.model.adapter import AdapterBank
+from recbole_hnlm.model.losses import (
+    bpr_loss,
+    contrast_loss,
+    embedding_regularization,
+    hinge_loss,
+    info_nce,
+    mix_negative,
+)
+from recbole_hnlm.model.semantic_inputs import PairVectorReader, TextTables
+from recbole_hnlm.negative_sampler import get_negative_sampler
+from recbole_hnlm.negative_sampler.base import SelectionInputs
+from recbole_hnlm.settings import settings_of
+from recbole_hnlm.trainer.hnlm import HNLMTrainer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from recbole.data.interaction import Interaction
+
+__all__ = ["HNLMMixin"]
+
+
+class HNLMMixin(GeneralRecommender):
+    r"""Train a pairwise backbone with a hard item negative and a semantic negative, following HNLMRec.
+
+    Put it before a RecBole model in the bases and define :meth:`encode` and :meth:`ego_embeddings`; nothing else is needed.
+
+    Formula, with :math:`h_{ui} = f(z_{ui})` and e_j the item that the key ``negative_sampler`` chose:
+
+    .. math::
+        \mathcal{L} = \text{rank}(e_u \cdot e_i, e_u \cdot \tilde e) + \lambda_{reg} \text{reg}
+        + \lambda_c \frac{1}{B} \sum_{M} \text{contrast}(e_u, e_i, h_{ui})
+        + \lambda_a [\text{InfoNCE}(e_i, f(t_i)) + \text{InfoNCE}(e_u, f(t_u))]
+
+    Each part is defined in :mod:`recbole_hnlm.model.losses`. Source: HNLMRec (arXiv 2504.04726), semantic alignment and
+    training. Departures from the paper: the mixed negative starts from a *hard item* (DNS by default) and matches lengths;
+    the alignment of collaborative and text embeddings is added; a positive without a vector takes the plain negative and adds
+    nothing to the contrast, whose mean runs over all B, so that its strength per pair does not depend on the coverage.
+
+    Attributes:
+        uses_hnlm_data: tells the runner to attach semantic vectors and to use our loader.
+        trainer_class: the trainer that knows the names of the parts.
+        loss_part_names: names of the parts that :meth:`calculate_loss` returns, in order.
+        adapters: f, one for each dimension of vectors.
+    """
+
+    uses_hnlm_data = True
+    trainer_class = HNLMTrainer
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        """Build the backbone as RecBole does, then what is ours, without touching the random state that the backbone uses.
+
+        Args:
+            config: RecBole's configuration with our keys in it.
+            dataset: RecBole's training dataset. Its ``semantic_vectors`` may be absent or None: such a model predicts and
+                loads any checkpoint, and can train as long as no term of the loss reads vectors.
+        """
+        super().__init__(config, dataset)
+        self.settings = settings_of(config)
+        # Embeddings for scoring are recomputed on load rather than stored twice in every checkpoint.
+        self.other_parameter_name: list[str] = []
+        self.require_pow = bool(config["require_pow"])
+        self._encoded: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._negative_sampler = get_negative_sampler(self.settings.negative_sampler)
+        self._generator = torch.Generator().manual_seed(int(config["seed"]))
+        self._reader: PairVectorReader | None = None
+        self._texts: TextTables | None = None
+        vectors = getattr(dataset, "semantic_vectors", None)
+        if vectors is not None and self.settings.uses_pair_vectors:
+            self._reader = PairVectorReader(vectors.pair_vectors)
+        if vectors is not None and self._aligns and vectors.item_vectors is not None:
+            training = TrainingInteractions.from_dataset(dataset)
+            self._texts = TextTables(vectors, training, self.settings.alignment_source, self.device)
+        self.adapters = AdapterBank(self.settings.adapter_hidden_size, config["embedding_size"], int(config["seed"]))
+        self.adapters.grow([side.dim for side in (self._reader, self._texts) if side is not None])
+        self.register_load_state_dict_pre_hook(_prepare_for_loading)
+        contrasts = self.settings.uses_pair_vectors and self.settings.contrast_weight > 0
+        uses = {"rank": True, "reg": True, "contrast": contrasts, "alignment": self._aligns}
+        self.loss_part_names = tuple(name for name, used in uses.items() if used)
+        self.reset_counts()
+
+    # --- what a backbone defines -----------------------------------------------------------------------------------------
+
+    def encode(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the backbone's output embeddings of all users and items, float ``[U, d]`` and ``[I, d]``, with gradient."""
+        raise NotImplementedError
+
+    def ego_embeddings(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the embedding tables of users and items, float ``[U, d]`` and ``[I, d]``, that L2 regularises."""
+        raise NotImplementedError
+
+    def regularization(self, users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
+        """Return the unweighted regularisation of a batch, a scalar; ids are int64 ``[B]`` each."""
+        user_ego, item_ego = self.ego_embeddings()
+        item_rows = item_ego.index_select(0, torch.cat([positives, negatives]))  # [2B, d]
+        rows = (user_ego.index_select(0, users), *item_rows.chunk(2))
+        return embedding_regularization(rows, self.require_pow)
+
+    # --- training --------------------------------------------------------------------------------------------------------
+
+    def calculate_loss(self, interaction: Interaction) -> tuple[torch.Tensor, ...]:
+        """Return the weighted parts of the loss, scalars, named by :attr:`loss_part_names`; RecBole adds them up.
+
+        Args:
+            interaction: with ``user_id [B]``, ``item_id [B]``, ``neg_item_id [B]`` or ``[B, K]``, and ``semantic_row [B]``
+                where pair vectors are used.
+
+        Raises:
+            ArtifactError: if a term of the loss reads vectors that the dataset does not carry.
+        """
+        self._encoded = None
+        self._require_vectors(interaction)
+        users, positives, candidates = (interaction[name] for name in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
+        candidates = candidates.unsqueeze(1) if candidates.dim() == 1 else candidates  # [B, K]
+        user_all, item_all = self.encode()
+        chosen = self._negative_sampler.select(SelectionInputs(users, positives, candidates, user_all, item_all, self.settings))
+        e_u = user_all.index_select(0, users)  # [B, d]
+        e_i, e_j = item_all.index_select(0, torch.cat([positives, chosen.items])).chunk(2)  # [B, d] each
+        e_j = e_j if chosen.embeddings is None else chosen.embeddings
+        contrast = e_u.new_zeros(())
+        if self._reader is not None:
+            e_j, contrast = self._semantic_terms(self._reader, interaction[SEMANTIC_ROW], e_u, e_i, e_j)
+        parts = {
+            "rank": self._rank(e_u, e_i, e_j),
+            "reg": self.reg_weight * self.regularization(users, positives, chosen.items),
+            "contrast": self.settings.contrast_weight * contrast,
+        }
+        if self._texts is not None:
+            parts["alignment"] = self.settings.alignment_weight * self._alignment(
+                self._texts, users, positives, user_all, item_all
+            )
+        return tuple(parts[name] for name in self.loss_part_names)
+
+    def _rank(self, e_u: torch.Tensor, e_i: torch.Tensor, e_neg: torch.Tensor) -> torch.Tensor:
+        positive_scores, negative_scores = (e_u * e_i).sum(dim=1), (e_u * e_neg).sum(dim=1)  # [B]
+        if self.settings.rank_loss == "hinge":
+            return hinge_loss(positive_scores, negative_scores, self.settings.margin)
+        return bpr_loss(positive_scores, negative_scores)
+
+    def _semantic_terms(
+        self, reader: PairVectorReader, rows: torch.Tensor, e_u: torch.Tensor, e_i: torch.Tensor, e_j: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the negatives ``[B, d]``, mixed where a vector exists, and the contrast's mean over B."""
+        rows = rows.cpu()
+        places = torch.nonzero(rows >= 0).squeeze(1)  # [M]
+        self._counts["pairs"] += len(rows)
+        self._counts["pairs with a vector"] += len(places)
+        contrast = e_u.new_zeros(())
+        if len(places) == 0:
+            return e_j, contrast
+        h = self.adapters(reader.gather(rows[places], e_u.device))  # [M, d]
+        places = places.to(e_u.device)
+        everywhere = len(places) == len(rows)
+        own_u, own_i, own_j = (e_u, e_i, e_j) if everywhere else (e.index_select(0, places) for e in (e_u, e_i, e_j))
+        if self.settings.contrast_weight > 0:
+            contrast = contrast_loss(own_u, own_i, h, self.settings.contrast_temperature).sum() / len(rows)
+        if self.settings.mix_weight > 0:
+            mixed = mix_negative(own_j, h, self.settings.mix_weight)  # [M, d]
+            e_j = mixed if everywhere else e_j.index_copy(0, places, mixed)
+        return e_j, contrast
+
+    def _alignment(
+        self, texts: TextTables, users: torch.Tensor, positives: torch.Tensor, user_all: torch.Tensor, item_all: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the two-way InfoNCE of the batch's distinct users plus that of its distinct items with their text."""
+        sides = (
+            ("users", users, user_all, texts.user_vectors, texts.user_mask),
+            ("items", positives, item_all, texts.item_vectors, texts.item_mask),
+        )
+        total = user_all.new_zeros(())
+        for side, ids, embeddings, vectors, mask in sides:
+            distinct = torch.unique(ids)
+            known = distinct[mask[distinct]]
+            self._counts[f"{side} to align"] += len(distinct)
+            self._counts[f"{side} with text"] += len(known)
+            if len(known) > self.settings.alignment_max_batch:
+                order = torch.randperm(len(known), generator=self._generator)[: self.settings.alignment_max_batch]
+                known = known[order.to(known.device)]
+            if len(known) > 1:
+                own = embeddings.index_select(0, known)  # [n, d]
+                total = total + info_nce(own, self.adapters(vectors[known]), self.settings.alignment_temperature)
+        return total
+
+    @property
+    def _aligns(self) -> bool:
+        return self.settings.negative_route != "none" and self.settings.alignment_weight > 0
+
+    def _require_vectors(self, interaction: Interaction) -> None:
+        if self.settings.uses_pair_vectors and (self._reader is None or SEMANTIC_ROW not in interaction):
+            raise ArtifactError(
+                f"mix_weight is {self.settings.mix_weight} and contrast_weight {self.settings.contrast_weight}, but "
+                f"the training data carries no semantic vectors; build them, or train without with --negative_route=none"
+            )
+        if self._aligns and self._texts is None:
+            raise ArtifactError(
+                f"alignment_weight is {self.settings.alignment_weight}, but the training data carries no text vectors of "
+                f"items; build them, or train without with --alignment_weight=0"
+            )
+
+    def reset_counts(self) -> None:
+        """Start the counts of an epoch at zero."""
+        names = ["pairs", "pairs with a vector"] if self.settings.uses_pair_vectors else []
+        if self._aligns:
+            names += ["users to align", "users with text", "items to align", "items with text"]
+        self._counts = dict.fromkeys(names, 0)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many pairs, users and items (summed over batches) the semantic terms saw, and how many had a vector."""
+        return self._counts
+
+    # --- scoring ---------------------------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> Any:
+        """Switch between training and evaluation; embeddings kept for scoring do not outlive an evaluation."""
+        self._encoded = None
+        return super().train(mode)
+
+    def _encode_for_scoring(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the embeddings without gradient: encoded once per evaluation, and anew in training mode."""
+        if self._encoded is None or self.training:
+            with torch.no_grad():
+                self._encoded = self.encode()
+        return self._encoded
+
+    def predict(self, interaction: Interaction) -> torch.Tensor:
+        """Return the scores of pairs (user_id, item_id), float ``[B]``, without gradient."""
+        user_all, item_all = self._encode_for_scoring()
+        return (user_all[interaction[self.USER_ID]] * item_all[interaction[self.ITEM_ID]]).sum(dim=1)
+
+    def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
+        """Return the scores of every item for each user of the batch, float ``[B * I]``, without gradient."""
+        user_all, item_all = self._encode_for_scoring()
+        return (user_all[interaction[self.USER_ID]] @ item_all.t()).view(-1)
+
+
+def _prepare_for_loading(module: HNLMMixin, state_dict: Mapping[str, torch.Tensor], prefix: str, *_: Any) -> None:
+    """Before a state is loaded: forget embeddings of the old parameters, and grow the adapters that the state has."""
+    module._encoded = None
+    start, end = prefix + "adapters.", ".0.weight"
+    module.adapters.grow(int(key[len(start) : -len(end)]) for key in state_dict if key.startswith(start) and key.endswith(end))
+    module.adapters.to(module.device)
