@@ -7,7 +7,7 @@ another user changes no choice, and a larger number keeps the earlier choices an
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,7 +43,7 @@ def choose_rows(
     seed: int,
     purpose: str,
     eligible: NDArray[np.bool_] | None = None,
-    priority: NDArray[np.floating] | None = None,
+    priority: NDArray[np.floating[Any]] | None = None,
 ) -> NDArray[np.int64]:
     """Choose training rows of each user, without repeating a (user, item) pair.
 

@@ -56,7 +56,7 @@ class StageContext:
     rating_field: str | None = None
     field_separator: str = "\t"
     device: str = "cpu"
-    ratings: NDArray[np.floating] | None = None
+    ratings: NDArray[np.floating[Any]] | None = None
     inter_name: str | None = None
 
     @classmethod

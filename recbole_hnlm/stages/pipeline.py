@@ -37,15 +37,8 @@ _logger = logging.getLogger(__name__)
 def stages_needed(settings: HNLMSettings) -> tuple[StageName, ...]:
     """Stages whose output some term of the loss reads, in order."""
     kinds = kinds_needed(settings)
-    return tuple(
-        stage
-        for stage, needed in (
-            ("profile", "pairs" in kinds or "user_profiles" in kinds),
-            ("negatives", "pairs" in kinds),
-            ("encode", bool(kinds)),
-        )
-        if needed
-    )
+    needed = {"profile": "pairs" in kinds or "user_profiles" in kinds, "negatives": "pairs" in kinds, "encode": bool(kinds)}
+    return tuple(stage for stage in STAGES if needed[stage])
 
 
 def run_stage(
@@ -139,8 +132,8 @@ def _aligned(context: StageContext, stores: dict[StoreKind, VectorStore]) -> Sem
         store = stores["pairs"]
         pair_vectors = store.vectors
         pair_rows = store.rows_of_pairs(training.user_tokens, training.item_tokens, training.users, training.items)
-    aligned = settings.alignment_weight > 0
-    item_store = stores.get("item_profiles") or (stores.get("item_texts") if aligned else None)
+    item_kind: StoreKind = "item_profiles" if settings.alignment_source == "profile" else "item_texts"
+    item_store = stores.get(item_kind) if settings.alignment_weight > 0 else None
     item_vectors, item_mask = _by_id(item_store, training.item_tokens)
     user_vectors, user_mask = _by_id(stores.get("user_profiles"), training.user_tokens)
     return SemanticVectors(pair_vectors, pair_rows, item_vectors, item_mask, user_vectors, user_mask)

@@ -55,8 +55,8 @@ _USER_SYSTEM = (
     'words. "reasoning": what in the items shows it, at most {reasoning_max_words} words.'
 )
 _NEGATIVE_SYSTEM = (
-    "The message describes a person and an item that this person chose, as JSON. Name one other real item of the same sort that "
-    "seems to fit this person at first sight, but that this person would not choose. Reply in JSON. "
+    "The message describes a person and an item that this person chose, as JSON. Name one other real item of the same sort "
+    "that seems to fit this person at first sight, but that this person would not choose. Reply in JSON. "
     '"hard_negative_item": only the name of that other item, at most {negative_max_words} words, or "None" if there is none. '
     '"reasoning": why this person would not choose it, at most {reasoning_max_words} words.'
 )
@@ -76,10 +76,10 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def safe_json(content: Any) -> str:
-    """Serialise data for a prompt.
+    r"""Serialise data for a prompt.
 
     Letters of every script stay readable; ``<``, ``>``, ``&``, control characters, Unicode line separators, lone surrogates and
-    the bracket of a bracketed special token become ``\\uXXXX``. Reading the text as JSON gives the content back, except that a
+    the bracket of a bracketed special token become ``\uXXXX``. Reading the text as JSON gives the content back, except that a
     free-standing ``&`` reads "and", which a small model understands and an escape it does not.
     """
     text = json.dumps(_spelled_out(content), ensure_ascii=False, separators=(",", ":"))
@@ -146,7 +146,7 @@ def user_prompt(history: Sequence[HistoryEntry], settings: HNLMSettings) -> Prom
 
 
 def negative_prompt(
-    user_token: str, user_profile: str, item_token: str, title: str, item_profile: str, settings: HNLMSettings
+    *, user_token: str, user_profile: str, item_token: str, title: str, item_profile: str, settings: HNLMSettings
 ) -> Prompt:
     """S_H, the user with p_u and the item with its title and p_i: an item that only looks right for the user."""
     content = {

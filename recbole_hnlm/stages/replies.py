@@ -104,8 +104,8 @@ def _ask_and_write(session: StageSession, job: ReplyJob, artifact: JsonlArtifact
         )
     except sqlite3.OperationalError as error:
         raise ArtifactError(
-            f"cannot write the reply cache in {context.dataset_artifacts}: {error}; replies up to the last batch are kept: make "
-            "room there or choose another folder with --artifact_dir, then run the same command again"
+            f"cannot write the reply cache in {context.dataset_artifacts}: {error}; replies up to the last batch are kept: "
+            "make room there or choose another folder with --artifact_dir, then run the same command again"
         ) from error
     rows = [
         {**key, "prompt": prompt_digest(prompt), **reply.model_dump()}
