@@ -76,12 +76,8 @@ def show_user(context: StageContext, user_token: str, *, encoder: TextEncoder | 
     lines += [f"  {_title(context, item)}" for item in history[:_TITLES]]
     if len(history) > _TITLES:
         lines.append(f"  ... and {len(history) - _TITLES} more")
-    lines += [
-        "",
-        *_profile_lines(context, user_token, profile),
-        "",
-        *_negative_lines(context, negatives, set(history), encoder),
-    ]
+    lines += ["", *_profile_lines(context, user_token, profile)]
+    lines += ["", *_negative_lines(context, negatives, set(history), encoder)]
     return "\n".join(lines)
 
 
@@ -147,15 +143,15 @@ def _negative_lines(
         found = int(np.flatnonzero((pairs.keys == key).all(axis=1))[0])
         for place, cosine in nearest_rows(pairs.vectors[found], items.vectors, _NEAREST):
             token = item_tokens[place]
-            mark = (
-                "  (the positive itself)"
-                if token == row["item_id"]
-                else "  (in the training history)"
-                if token in history
-                else ""
-            )
-            lines.append(f"    {cosine:.3f}  {_title(context, token)}{mark}")
+            lines.append(f"    {cosine:.3f}  {_title(context, token)}{_mark(token, row['item_id'], history)}")
     return lines
+
+
+def _mark(token: str, positive: str, history: set[str]) -> str:
+    """What a user already has to do with an item."""
+    if token == positive:
+        return "  (the positive itself)"
+    return "  (in the training history)" if token in history else ""
 
 
 def _store(session: StageSession, kind: StoreKind) -> VectorStore:
