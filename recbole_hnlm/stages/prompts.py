@@ -44,22 +44,45 @@ _TITLE_MAX_CHARS = 200
 _CATEGORIES_MAX_CHARS = 200
 _CITY_MAX_CHARS = 60
 
-_ITEM_SYSTEM = (
-    "You know what people like. The message describes one item as JSON. Say which kinds of people enjoy it. Reply in JSON. "
-    '"summarization": the tastes of these people, at most {profile_max_words} words. '
-    '"reasoning": what in the item shows it, at most {reasoning_max_words} words.'
-)
-_USER_SYSTEM = (
-    "You know what people like. The message lists items that one person enjoyed, as JSON. Say which kinds of items this person "
-    'enjoys. Reply in JSON. "summarization": genres, styles and themes that this person enjoys, at most {profile_max_words} '
-    'words. "reasoning": what in the items shows it, at most {reasoning_max_words} words.'
-)
-_NEGATIVE_SYSTEM = (
-    "The message describes a person and an item that this person chose, as JSON. Name one other real item of the same sort "
-    "that seems to fit this person at first sight, but that this person would not choose. Reply in JSON. "
-    '"hard_negative_item": only the name of that other item, at most {negative_max_words} words, or "None" if there is none. '
-    '"reasoning": why this person would not choose it, at most {reasoning_max_words} words.'
-)
+# Worked examples cost little: the instruction is the same for all prompts of a stage, so a backend reads it once. Without
+# them a model of a hundred million parameters repeats the question. They come from several fields, so that none is copied.
+_ITEM_SYSTEM = """\
+You tell who enjoys an item. You get the item as JSON and reply with JSON: "summarization" says what kind of people enjoy it, \
+in at most {profile_max_words} words; "reasoning" says why, in at most {reasoning_max_words} words.
+Item: {{"title":"Alien","categories":"Horror Sci-Fi"}}
+Reply: {{"summarization":"fans of tense space horror and dark science fiction","reasoning":"monster on a space ship"}}
+Item: {{"title":"Miles Davis - Kind of Blue","categories":"Jazz"}}
+Reply: {{"summarization":"listeners of calm modern jazz and long trumpet solos","reasoning":"classic quiet jazz record"}}
+Item: {{"title":"Wooden Train Set, 60 Pieces","categories":"Toys, Vehicles"}}
+Reply: {{"summarization":"parents of small children who love trains and building","reasoning":"sturdy toy for young builders"}}\
+"""
+_USER_SYSTEM = """\
+You tell what a person enjoys. You get items that the person enjoyed as JSON and reply with JSON: "summarization" says which \
+kinds of items this person enjoys, in at most {profile_max_words} words; "reasoning" says why, in at most \
+{reasoning_max_words} words.
+Items: [{{"title":"Alien","categories":"Horror Sci-Fi"}},{{"title":"Blade Runner","categories":"Sci-Fi"}},\
+{{"title":"The Fly","categories":"Horror"}}]
+Reply: {{"summarization":"dark science fiction, horror and stories about machines and monsters","reasoning":"horror and \
+science fiction throughout"}}
+Items: [{{"title":"Miles Davis - Kind of Blue","categories":"Jazz"}},{{"title":"Norah Jones - Come Away with Me",\
+"categories":"Vocal Jazz"}},{{"title":"Nina Simone - Pastel Blues","categories":"Blues"}}]
+Reply: {{"summarization":"calm jazz, blues and warm voices with a piano","reasoning":"mostly quiet jazz and blues"}}\
+"""
+_NEGATIVE_SYSTEM = """\
+You name a hard negative: a real item that looks right for a person, but is not what this person wants. You get the person and \
+an item that the person chose as JSON and reply with JSON: "hard_negative_item" is only the name of another item of the same \
+sort, in at most {negative_max_words} words, or "None"; "reasoning" says why the person would not want it, in at most \
+{reasoning_max_words} words.
+Input: {{"person":{{"user_id":"u1","enjoys":"dark science fiction, horror and monsters"}},"chosen_item":{{"item_id":"i1",\
+"title":"Alien","enjoyed_by":"fans of tense space horror"}}}}
+Reply: {{"hard_negative_item":"Spaceballs","reasoning":"set in space, but a silly comedy"}}
+Input: {{"person":{{"user_id":"u2","enjoys":"calm jazz, blues and warm voices"}},"chosen_item":{{"item_id":"i2",\
+"title":"Miles Davis - Kind of Blue","enjoyed_by":"listeners of calm modern jazz"}}}}
+Reply: {{"hard_negative_item":"John Coltrane - Ascension","reasoning":"jazz, but loud and wild"}}
+Input: {{"person":{{"user_id":"u3","enjoys":"wooden toys and trains for small children"}},"chosen_item":{{"item_id":"i3",\
+"title":"Wooden Train Set, 60 Pieces","enjoyed_by":"parents of small children"}}}}
+Reply: {{"hard_negative_item":"Electric Model Railway for Collectors","reasoning":"trains, but too fragile for children"}}\
+"""
 
 # "<" and ">" open and close the special tokens of most chat templates, and "&" the entities of markup.
 _ANGLES = re.compile("[<>&\x7f-\x9f\u2028\u2029]")

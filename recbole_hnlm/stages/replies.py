@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from recbole_hnlm.artifacts import JsonlArtifact, text_digest
-from recbole_hnlm.errors import ArtifactError
 from recbole_hnlm.llm.asking import ask
 from recbole_hnlm.stages.prompts import prompt_digest, prompt_hash
 
@@ -93,20 +91,14 @@ def run_reply_job(session: StageSession, job: ReplyJob) -> ReplyCounts:
 
 def _ask_and_write(session: StageSession, job: ReplyJob, artifact: JsonlArtifact, inputs: str) -> ReplyCounts:
     context = session.context
-    try:
-        result = ask(
-            session.backend,
-            job.prompts,
-            job.reply_format,
-            cache=session.cache,
-            settings=context.settings,
-            description=job.description,
-        )
-    except sqlite3.OperationalError as error:
-        raise ArtifactError(
-            f"cannot write the reply cache in {context.dataset_artifacts}: {error}; replies up to the last batch are kept: "
-            "make room there or choose another folder with --artifact_dir, then run the same command again"
-        ) from error
+    result = ask(
+        session.backend,
+        job.prompts,
+        job.reply_format,
+        cache=session.cache,
+        settings=context.settings,
+        description=job.description,
+    )
     rows = [
         {**key, "prompt": prompt_digest(prompt), **reply.model_dump()}
         for key, prompt, reply in zip(job.keys, job.prompts, result.replies, strict=True)

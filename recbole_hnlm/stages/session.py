@@ -83,10 +83,7 @@ class StageSession:
             ArtifactError: it cannot be created.
         """
         if self._cache is None:
-            folder = self.context.dataset_artifacts
-            with disk_errors_reported(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-                self._cache = ReplyCache(folder / "replies.sqlite")
+            self._cache = ReplyCache(self.context.dataset_artifacts / "replies.sqlite")
         return self._cache
 
     @contextmanager
