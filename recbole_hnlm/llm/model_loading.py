@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import struct
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 
 from recbole_hnlm.errors import BackendError, MissingDependencyError
 from recbole_hnlm.llm.embedded import EMBEDDED_MODEL, embedded_folder, embedded_revision
@@ -159,7 +159,7 @@ def load_model(settings: HNLMSettings, device: str) -> LoadedModel:
             extra = {"quantization_config": quantization, "device_map": {"": device}} if quantization else {}
             model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **common, **extra)
             model = model if quantization else model.to(device)
-        except (OSError, ValueError, RuntimeError, ImportError, KeyError, json.JSONDecodeError) as error:
+        except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:300]
             raise BackendError(
                 f"cannot load llm_model {settings.llm_model!r} on {device} ({type(error).__name__}: {reason}); expected "

@@ -4,7 +4,8 @@ SPEC section 1 asks for ``{"summarization": <= 100 words, "reasoning": ...}`` (p
 profiles) and ``{"hard_negative_item": <= 20 words or "None", "reasoning": ...}`` (hard negatives, text route).
 
 Word limits are part of the schema, as a regular expression: ``word( word){0,n-1}`` with words of 1 to
-:data:`MAX_WORD_CHARS` characters that are neither white space, nor quote, nor backslash, nor control character. A backend that
+:data:`MAX_WORD_CHARS` characters that are neither white space, nor quote, nor backslash, nor control character, and one mark of
+punctuation at their end (inside a word, a model that is out of words goes on as ``tale,1,1,1``). A backend that
 decodes under a grammar thus cannot exceed a limit, cannot need an escape, and always reaches the closing brace. The pydantic
 models check the same word limits on whatever a server without a grammar says.
 
@@ -41,8 +42,13 @@ MAX_WORD_CHARS = 24
 _TOKENS_FOR_STRUCTURE = 40  # braces, quotes, field names and the end token, at about a token per two characters
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _FENCED = re.compile(r"\A```(?:json)?\s*\n(?P<body>.*?)\n?```\Z", re.DOTALL | re.IGNORECASE)
-# Everything on which str.split() splits, so that the grammar and the validators count the same words, and quote, backslash.
-_WORD_CHARACTER = r'[^\x00-\x20\x7f-\xa0"\\\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff\ufff0-\uffff]'
+# Characters of a word: all but those on which str.split() splits (so that the grammar and the validators count the same words),
+# quote, backslash, marks of punctuation, control, format and private characters. Stated as ranges that begin and end within one
+# length of UTF-8 (U+07FF, U+FFFF): across such a border, and for a negated class, xgrammar 0.2 lets malformed UTF-8 through.
+_WORD_CHARACTER = (
+    "[#-+\\-/0-9<->@-\\[\\]-~\u00a1-\u07ff\u0800-\u167f\u1681-\u180d\u180f-\u1fff\u2010-\u2027\u2030-\u205e\u2070-\u2fff"
+    "\u3001-\ud7ff\uf900-\ufefe\uff01-\uffef\U00010000-\U000dffff]"
+)
 
 
 def _collapse_white_space(value: Any) -> Any:
@@ -126,7 +132,7 @@ def _words_at_most(limit: int) -> Callable[[str], str]:
 def _format(base: type[BaseModel], limits: tuple[tuple[str, int], ...]) -> ReplyFormat:
     fields: dict[str, Any] = {name: (Annotated[Text, AfterValidator(_words_at_most(limit))], ...) for name, limit in limits}
     model = create_model(f"Limited{base.__name__}", __base__=base, **fields)
-    word = f"{_WORD_CHARACTER}{{1,{MAX_WORD_CHARS}}}"
+    word = f"{_WORD_CHARACTER}{{1,{MAX_WORD_CHARS}}}[,.;:!?]?"
     schema = {
         "type": "object",
         "properties": {name: {"type": "string", "pattern": f"^{word}( {word}){{0,{limit - 1}}}$"} for name, limit in limits},
@@ -134,7 +140,7 @@ def _format(base: type[BaseModel], limits: tuple[tuple[str, int], ...]) -> Reply
         "additionalProperties": False,
     }
     words = sum(limit for _, limit in limits)
-    return ReplyFormat(model, schema, words * (MAX_WORD_CHARS + 1) + _TOKENS_FOR_STRUCTURE)
+    return ReplyFormat(model, schema, words * (MAX_WORD_CHARS + 2) + _TOKENS_FOR_STRUCTURE)
 
 
 def profile_format(settings: HNLMSettings) -> ReplyFormat:

@@ -90,6 +90,7 @@ class PromptEncoder:
         A special token inside the text is cut behind its first character before tokenising, so that no tokenizer, whatever
         it makes of ``split_special_tokens``, can recognise it.
         """
+        text = text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates are no text for a tokenizer
         pieces, start = [], 0
         for match in self._special.finditer(text) if self._special else ():
             cut = match.start() + 1
