@@ -1,0 +1,177 @@
+"""What every stage works on: settings, the training split, and the texts of the dataset's atomic files."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recbole_hnlm.data.atomic_text import ItemText, read_item_texts, read_reviews
+from recbole_hnlm.data.training import TrainingInteractions
+from recbole_hnlm.settings import settings_of
+from recbole_hnlm.stages.choices import choose_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from recbole.data.dataset import Dataset
+
+    from recbole_hnlm.settings import HNLMSettings
+
+__all__ = ["StageContext"]
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """Input of the stages. Interactions come from :class:`TrainingInteractions` alone.
+
+    Symbols: P training interactions, I items including the padding id 0.
+
+    Attributes:
+        settings: the project's keys.
+        dataset_name: name of the dataset, the stem of its atomic files.
+        dataset_dir: folder of the atomic files.
+        training: the training split.
+        user_id_field: name of the user id column.
+        item_id_field: name of the item id column.
+        rating_field: name of the rating column; None where the interactions have none.
+        field_separator: separator of the columns in the atomic files.
+        device: torch device of models, such as ``cpu`` or ``cuda``.
+        ratings: rating of each training interaction, ``[P]``; None where they are not loaded.
+        inter_name: name of the file of the training interactions, read for reviews alone; None means ``<dataset>.inter``.
+    """
+
+    settings: HNLMSettings
+    dataset_name: str
+    dataset_dir: Path
+    training: TrainingInteractions
+    user_id_field: str = "user_id"
+    item_id_field: str = "item_id"
+    rating_field: str | None = None
+    field_separator: str = "\t"
+    device: str = "cpu"
+    ratings: NDArray[np.floating[Any]] | None = None
+    inter_name: str | None = None
+
+    @classmethod
+    def from_recbole(cls, config: Any, train_dataset: Dataset) -> StageContext:
+        """Build the context from RecBole's configuration and training dataset (``train_data._dataset``).
+
+        Raises:
+            ConfigError: a key of the settings is invalid.
+        """
+        name = config["dataset"]
+        rating_field = config["RATING_FIELD"]
+        rated = rating_field is not None and rating_field in train_dataset.inter_feat
+        benchmark = config["benchmark_filename"]
+        return cls(
+            settings=settings_of(config),
+            dataset_name=name,
+            dataset_dir=Path(config["data_path"]),
+            training=TrainingInteractions.from_dataset(train_dataset),
+            user_id_field=train_dataset.uid_field,
+            item_id_field=train_dataset.iid_field,
+            rating_field=rating_field if rated else None,
+            field_separator=config["field_separator"] or "\t",
+            device=str(config["device"]),
+            ratings=np.asarray(train_dataset.inter_feat[rating_field]) if rated else None,
+            inter_name=f"{name}.{benchmark[0]}.inter" if benchmark else None,
+        )
+
+    @property
+    def dataset_artifacts(self) -> Path:
+        """Folder that all splits of the dataset share."""
+        return Path(self.settings.artifact_dir) / self.dataset_name
+
+    @property
+    def split_artifacts(self) -> Path:
+        """Folder of this training split."""
+        return self.dataset_artifacts / self.training.split_fingerprint
+
+    @cached_property
+    def item_texts(self) -> dict[str, ItemText]:
+        """Texts by raw token, of the items that have any.
+
+        Raises:
+            DataError: see :func:`recbole_hnlm.data.atomic_text.read_item_texts`.
+        """
+        settings = self.settings
+        roles = ("title", "categories", "city", "description")
+        texts, report = read_item_texts(
+            self.dataset_dir / f"{self.dataset_name}.item",
+            item_id_field=self.item_id_field,
+            named={role: getattr(settings, f"{role}_field") for role in roles},
+            wanted={str(token) for token in self.training.item_tokens[1:]},
+            separator=self.field_separator,
+            max_broken_share=settings.max_missing_share,
+        )
+        with_text = {token: text for token, text in texts.items() if text.has_text}
+        _logger.info(
+            "item text of %s: %s of %s items have text (%s)",
+            self.dataset_name,
+            f"{len(with_text):,}",
+            f"{self.training.n_items - 1:,}",
+            report,
+        )
+        return with_text
+
+    @cached_property
+    def items_with_text(self) -> NDArray[np.bool_]:
+        """Which internal item ids have text, bool ``[I]``; the padding id has none."""
+        texts = self.item_texts
+        mask = np.fromiter(
+            (str(token) in texts for token in self.training.item_tokens), dtype=bool, count=self.training.n_items
+        )
+        mask[0] = False
+        return mask
+
+    @cached_property
+    def shown_rows(self) -> NDArray[np.int64]:
+        """Training rows that users' prompts show, grouped by user.
+
+        At most ``profile_history_length`` items with text for each user: the highest rated first where ratings are loaded,
+        otherwise, and among equals, a random choice seeded by ``llm_seed``.
+        """
+        return choose_rows(
+            self.training,
+            self.settings.profile_history_length,
+            seed=self.settings.llm_seed,
+            purpose="history",
+            eligible=self.items_with_text,
+            priority=self.ratings,
+        )
+
+    @cached_property
+    def reviews(self) -> dict[tuple[str, str], str]:
+        """Reviews of the shown rows by (user token, item token).
+
+        Raises:
+            DataError: see :func:`recbole_hnlm.data.atomic_text.read_reviews`.
+        """
+        training, path = self.training, self.dataset_dir / (self.inter_name or f"{self.dataset_name}.inter")
+        if not path.is_file() and self.settings.review_field is None:
+            return {}
+        counts = Counter((training.users * np.int64(training.n_items) + training.items).tolist())
+        wanted = {}
+        for row in self.shown_rows:
+            user, item = int(training.users[row]), int(training.items[row])
+            pair = (str(training.user_tokens[user]), str(training.item_tokens[item]))
+            wanted[pair] = counts[user * training.n_items + item]
+        reviews, report = read_reviews(
+            path,
+            user_id_field=self.user_id_field,
+            item_id_field=self.item_id_field,
+            named=self.settings.review_field,
+            wanted=wanted,
+            separator=self.field_separator,
+            max_broken_share=self.settings.max_missing_share,
+        )
+        if report.columns["review"] is not None:
+            _logger.info("reviews of %s: %s for %s shown items (%s)", self.dataset_name, len(reviews), len(wanted), report)
+        return reviews

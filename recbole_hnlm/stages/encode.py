@@ -1,0 +1,158 @@
+"""Stage ``encode``: texts to vectors in the store, only the kinds that the settings need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from recbole_hnlm.artifacts import text_digest
+from recbole_hnlm.data.atomic_text import cut_text
+from recbole_hnlm.data.store import StoreIdentity, VectorStore, VectorStoreWriter
+from recbole_hnlm.stages.negatives import NEGATIVES, is_declined, read_profiles
+from recbole_hnlm.stages.profile import ITEM_PROFILES, USER_PROFILES
+from recbole_hnlm.stages.prompts import prompt_hash
+from recbole_hnlm.stages.replies import ReplyCounts, reply_artifact
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from recbole_hnlm.data.atomic_text import ItemText
+    from recbole_hnlm.data.store import StoreKind
+    from recbole_hnlm.settings import HNLMSettings
+    from recbole_hnlm.stages.context import StageContext
+    from recbole_hnlm.stages.session import StageSession
+
+__all__ = ["EncodeJob", "encode_job", "item_own_text", "kinds_needed", "run_encode_stage", "store_folder"]
+
+_OWN_TEXT_FORM = "title. categories"
+_OWN_TEXT_MAX_CHARS = 1000
+
+
+def kinds_needed(settings: HNLMSettings) -> tuple[StoreKind, ...]:
+    """Kinds of vectors that training reads under these settings.
+
+    ``item_texts`` comes with ``pairs`` too: ``recbole-hnlm show`` names the real items nearest to a hard negative by them.
+    """
+    kinds: list[StoreKind] = []
+    aligned = settings.negative_route != "none" and settings.alignment_weight > 0
+    if settings.uses_pair_vectors or (aligned and settings.alignment_source == "text"):
+        kinds.append("item_texts")
+    if settings.uses_pair_vectors:
+        kinds.append("pairs")
+    if aligned and settings.alignment_source == "profile":
+        kinds += ["item_profiles", "user_profiles"]
+    return tuple(kinds)
+
+
+def store_folder(context: StageContext, kind: StoreKind) -> Path:
+    """Folder of the store of one kind."""
+    return context.split_artifacts / "vectors" / kind
+
+
+def item_own_text(text: ItemText, settings: HNLMSettings) -> str:
+    """Text that stands for an item: "title. categories", or its description when it has neither."""
+    own = ". ".join(part for part in (text.title, text.categories) if part)
+    return cut_text(own, _OWN_TEXT_MAX_CHARS) if own else cut_text(text.description, settings.description_max_chars)
+
+
+@dataclass(frozen=True)
+class EncodeJob:
+    """Texts of one kind, in the order in which they are encoded.
+
+    Attributes:
+        identity: what the vectors will be.
+        tables: raw tokens of each key column.
+        keys: int32 ``[N, K]``, indices into the tables.
+        texts: N texts, shortest first, so that a batch needs little padding.
+    """
+
+    identity: StoreIdentity
+    tables: list[list[str]]
+    keys: NDArray[np.int32]
+    texts: list[str]
+
+
+def encode_job(session: StageSession, kind: StoreKind) -> EncodeJob:
+    """Collect the texts of one kind.
+
+    Raises:
+        HNLMError: the text, or the artefact that the texts come from, is absent or corrupt.
+    """
+    context, encoder = session.context, session.encoder
+    texts = dict(sorted(_texts(context, kind).items(), key=lambda entry: (len(entry[1]), entry[1], entry[0])))
+    training = context.training
+    columns = {"pairs": (training.user_tokens, training.item_tokens), "user_profiles": (training.user_tokens,)}
+    tables = [[str(token) for token in column[1:]] for column in columns.get(kind, (training.item_tokens,))]
+    positions = [{token: position for position, token in enumerate(table)} for table in tables]
+    keys = np.array([[places[token] for places, token in zip(positions, key, strict=True)] for key in texts], dtype=np.int32)
+    parts = [part for key, text in texts.items() for part in (*key, text)]
+    identity = StoreIdentity(
+        kind=kind,
+        model=encoder.name,
+        revision=encoder.revision,
+        prompt_hash=_OWN_TEXT_FORM if kind == "item_texts" else prompt_hash(context.settings),
+        dataset_fingerprint=training.dataset_fingerprint,
+        split_fingerprint=training.split_fingerprint,
+        inputs=text_digest(parts)[:32],
+    )
+    return EncodeJob(identity, tables, keys.reshape(len(texts), len(tables)), list(texts.values()))
+
+
+def _texts(context: StageContext, kind: StoreKind) -> dict[tuple[str, ...], str]:
+    """Texts of one kind by raw tokens."""
+    if kind == "item_texts":
+        return {(token,): item_own_text(text, context.settings) for token, text in context.item_texts.items()}
+    if kind == "pairs":
+        rows = reply_artifact(context, NEGATIVES).read()
+        return {(row["user_id"], row["item_id"]): row["hard_negative_item"] for row in rows if not is_declined(row)}
+    profiles = read_profiles(context, ITEM_PROFILES if kind == "item_profiles" else USER_PROFILES)
+    return {(token,): text for token, text in profiles.items()}
+
+
+def run_encode_stage(session: StageSession) -> tuple[ReplyCounts, dict[StoreKind, VectorStore]]:
+    """Make or reuse every store that the settings need.
+
+    Returns:
+        Counts over all kinds, and the opened stores.
+
+    Raises:
+        HNLMError: a text source is absent, a store is corrupt, the encoder cannot be loaded or the folder written.
+    """
+    stores: dict[StoreKind, VectorStore] = {}
+    total = generated = 0
+    for kind in kinds_needed(session.context.settings):
+        job = encode_job(session, kind)
+        generated += _ensure_store(session, job)
+        stores[kind] = VectorStore.open(store_folder(session.context, kind), job.identity)
+        total += len(job.texts)
+    return ReplyCounts(total, total - generated, generated, 0), stores
+
+
+def _ensure_store(session: StageSession, job: EncodeJob) -> int:
+    """Build the store unless it is there; returns the number of vectors made now."""
+    folder = store_folder(session.context, job.identity.kind)
+    if VectorStore.has(folder, job.identity):
+        return 0
+    with session.writing():
+        return 0 if VectorStore.has(folder, job.identity) else _encode(session, job, folder)
+
+
+def _encode(session: StageSession, job: EncodeJob, folder: Path) -> int:
+    batch_size = session.context.settings.encoder_batch_size
+    with VectorStoreWriter(folder, job.identity, job.tables, session.encoder.dim) as writer:
+        resumed = writer.count
+        description = f"vectors of {job.identity.kind.replace('_', ' ')}"
+        with tqdm(total=len(job.texts), initial=resumed, desc=description, unit="text", dynamic_ncols=True) as progress:
+            for start in range(resumed, len(job.texts), batch_size):
+                texts = job.texts[start : start + batch_size]
+                unique, places = np.unique(np.array(texts, dtype=object), return_inverse=True)
+                vectors = session.encoder.encode([str(text) for text in unique])
+                writer.append(job.keys[start : start + batch_size], vectors[places])
+                progress.update(len(texts))
+        writer.finish()
+    return len(job.texts) - resumed

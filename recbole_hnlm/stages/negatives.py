@@ -1,0 +1,94 @@
+"""Stage ``negatives`` (text route): for chosen training pairs, an item that only looks right for the user."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from recbole_hnlm.llm.replies import HardNegative, hard_negative_format
+from recbole_hnlm.stages.choices import choose_rows
+from recbole_hnlm.stages.profile import ITEM_PROFILES, USER_PROFILES
+from recbole_hnlm.stages.prompts import negative_prompt
+from recbole_hnlm.stages.replies import ReplyCounts, ReplyJob, reply_artifact, run_reply_job
+
+if TYPE_CHECKING:
+    from recbole_hnlm.llm.protocol import Prompt
+    from recbole_hnlm.stages.context import StageContext
+    from recbole_hnlm.stages.session import StageSession
+
+__all__ = ["NEGATIVES", "chosen_pairs", "is_declined", "negative_prompts", "read_profiles", "run_negatives_stage"]
+
+NEGATIVES = "negatives"
+
+
+def chosen_pairs(context: StageContext) -> list[tuple[str, str]]:
+    """(user token, item token) of the pairs that get a semantic negative.
+
+    ``semantic_negatives_per_user`` training pairs of each user, among those whose item has text, seeded by ``llm_seed``.
+    """
+    training, settings = context.training, context.settings
+    rows = choose_rows(
+        training,
+        settings.semantic_negatives_per_user,
+        seed=settings.llm_seed,
+        purpose="negatives",
+        eligible=context.items_with_text,
+    )
+    users, items = training.user_tokens[training.users[rows]], training.item_tokens[training.items[rows]]
+    return [(str(user), str(item)) for user, item in zip(users, items, strict=True)]
+
+
+def read_profiles(context: StageContext, name: str) -> dict[str, str]:
+    """Summarizations of a finished profile artefact by raw token.
+
+    Raises:
+        ArtifactError: it is absent or corrupt.
+    """
+    key = "item_id" if name == ITEM_PROFILES else "user_id"
+    return {row[key]: row["summarization"] for row in reply_artifact(context, name).read()}
+
+
+def negative_prompts(context: StageContext) -> dict[tuple[str, str], Prompt]:
+    """Prompt of every chosen pair whose user and item have a profile.
+
+    Raises:
+        ArtifactError: the profiles are absent or corrupt.
+    """
+    user_profiles, item_profiles = read_profiles(context, USER_PROFILES), read_profiles(context, ITEM_PROFILES)
+    return {
+        (user, item): negative_prompt(
+            user_token=user,
+            user_profile=user_profiles[user],
+            item_token=item,
+            title=context.item_texts[item].title,
+            item_profile=item_profiles[item],
+            settings=context.settings,
+        )
+        for user, item in chosen_pairs(context)
+        if user in user_profiles and item in item_profiles
+    }
+
+
+def is_declined(row: dict[str, Any]) -> bool:
+    """Whether a row of the artefact says that there is no such item."""
+    reply = HardNegative(hard_negative_item=row["hard_negative_item"], reasoning=row["reasoning"])
+    return reply.is_none
+
+
+def run_negatives_stage(session: StageSession) -> tuple[ReplyCounts, int]:
+    """Make or reuse the hard negatives (``negatives.jsonl``).
+
+    Returns:
+        The counts, in which pairs whose user or item has no profile are missing, and how many replies are "None".
+
+    Raises:
+        HNLMError: profiles are absent, the model cannot answer, or the folder cannot be written.
+    """
+    context = session.context
+    prompts = negative_prompts(context)
+    keys = [{"user_id": user, "item_id": item} for user, item in prompts]
+    form = hard_negative_format(context.settings)
+    counts = run_reply_job(session, ReplyJob(NEGATIVES, keys, list(prompts.values()), form, "hard negatives"))
+    without_profile = len(chosen_pairs(context)) - len(prompts)
+    declined = sum(map(is_declined, reply_artifact(context, NEGATIVES).read()))
+    return replace(counts, total=counts.total + without_profile, missing=counts.missing + without_profile), declined

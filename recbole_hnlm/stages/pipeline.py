@@ -1,0 +1,151 @@
+"""The stages in their order, and what they hand to training."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+from recbole_hnlm.data.semantics import SemanticVectors
+from recbole_hnlm.errors import ConfigError
+from recbole_hnlm.stages.encode import kinds_needed, run_encode_stage
+from recbole_hnlm.stages.negatives import run_negatives_stage
+from recbole_hnlm.stages.profile import run_profile_stage
+from recbole_hnlm.stages.report import StageReport
+from recbole_hnlm.stages.session import StageSession
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from recbole_hnlm.data.store import StoreKind, VectorStore
+    from recbole_hnlm.data.text_encoder import TextEncoder
+    from recbole_hnlm.llm.protocol import LLMBackend
+    from recbole_hnlm.settings import HNLMSettings
+    from recbole_hnlm.stages.context import StageContext
+
+__all__ = ["STAGES", "StageName", "build_semantics", "run_stage", "stages_needed"]
+
+StageName = Literal["profile", "negatives", "encode"]
+STAGES: tuple[StageName, ...] = get_args(StageName)
+_logger = logging.getLogger(__name__)
+
+
+def stages_needed(settings: HNLMSettings) -> tuple[StageName, ...]:
+    """Stages whose output some term of the loss reads, in order."""
+    kinds = kinds_needed(settings)
+    needed = {"profile": "pairs" in kinds or "user_profiles" in kinds, "negatives": "pairs" in kinds, "encode": bool(kinds)}
+    return tuple(stage for stage in STAGES if needed[stage])
+
+
+def run_stage(
+    context: StageContext, name: str, *, backend: LLMBackend | None = None, encoder: TextEncoder | None = None
+) -> StageReport:
+    """Run one stage, after building what comes before it where that is missing.
+
+    Args:
+        context: what to work on.
+        name: one of :data:`STAGES`.
+        backend: a language model in place of the configured one.
+        encoder: a text encoder in place of the configured one.
+
+    Returns:
+        The report of the named stage.
+
+    Raises:
+        ConfigError: the name is unknown, or ``negative_route`` is none, so that there is nothing to build.
+        HNLMError: text, model, replies or folder are not usable; the message says which and how to mend it.
+    """
+    if name not in STAGES:
+        raise ConfigError(f"there is no stage {name!r}; the stages are {', '.join(STAGES)}")
+    settings = context.settings
+    if settings.negative_route == "none":
+        raise ConfigError(f"stage {name} has nothing to build: negative_route is none; choose --negative_route=text")
+    if name == "encode" and not kinds_needed(settings):
+        raise ConfigError(
+            "stage encode has nothing to build: mix_weight, contrast_weight and alignment_weight are all 0; raise one of them"
+        )
+    chain = stages_needed(settings) if name == "encode" else STAGES[: STAGES.index(name) + 1]
+    with StageSession(context, backend, encoder) as session:
+        return _run(session, chain)[0][-1]
+
+
+def build_semantics(
+    context: StageContext, *, backend: LLMBackend | None = None, encoder: TextEncoder | None = None
+) -> tuple[SemanticVectors, list[StageReport]]:
+    """Build or reuse all that training needs, and align it with the context's training split.
+
+    No language model is loaded or asked when no term of the loss reads what it says.
+
+    Args:
+        context: what to work on.
+        backend: a language model in place of the configured one.
+        encoder: a text encoder in place of the configured one.
+
+    Returns:
+        The vectors (all empty when the settings use none) and the report of each stage that they needed.
+
+    Raises:
+        HNLMError: text, model, replies or folder are not usable; the message says which and how to mend it.
+    """
+    with StageSession(context, backend, encoder) as session:
+        reports, stores = _run(session, stages_needed(context.settings))
+    semantics = _aligned(context, stores)
+    if "pairs" in stores:
+        _logger.info(
+            "%s of %s training interactions (%.2f%%) have a semantic negative",
+            f"{int((semantics.pair_rows >= 0).sum()):,}",
+            f"{len(context.training):,}",
+            100 * semantics.coverage,
+        )
+    return semantics, reports
+
+
+def _run(session: StageSession, chain: Sequence[StageName]) -> tuple[list[StageReport], dict[StoreKind, VectorStore]]:
+    reports: list[StageReport] = []
+    stores: dict[StoreKind, VectorStore] = {}
+    for name in chain:
+        start, declined = time.perf_counter(), 0
+        if name == "profile":
+            counts = run_profile_stage(session)
+        elif name == "negatives":
+            counts, declined = run_negatives_stage(session)
+        else:
+            session.release_backend()
+            counts, stores = run_encode_stage(session)
+        seconds = time.perf_counter() - start
+        report = StageReport(name, seconds, counts.total, counts.reused, counts.generated, counts.missing, declined)
+        _logger.info("%s", report)
+        reports.append(report)
+    return reports, stores
+
+
+def _aligned(context: StageContext, stores: dict[StoreKind, VectorStore]) -> SemanticVectors:
+    """Look up every training interaction, item and user in the opened stores."""
+    training, settings = context.training, context.settings
+    pair_vectors: NDArray[np.float16] = np.zeros((0, 0), dtype=np.float16)
+    pair_rows = np.full(len(training), -1, dtype=np.int64)
+    if "pairs" in stores:
+        store = stores["pairs"]
+        pair_vectors = store.vectors
+        pair_rows = store.rows_of_pairs(training.user_tokens, training.item_tokens, training.users, training.items)
+    item_kind: StoreKind = "item_profiles" if settings.alignment_source == "profile" else "item_texts"
+    item_store = stores.get(item_kind) if settings.alignment_weight > 0 else None
+    item_vectors, item_mask = _by_id(item_store, training.item_tokens)
+    user_vectors, user_mask = _by_id(stores.get("user_profiles"), training.user_tokens)
+    return SemanticVectors(pair_vectors, pair_rows, item_vectors, item_mask, user_vectors, user_mask)
+
+
+def _by_id(store: VectorStore | None, tokens: NDArray[np.str_]) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_] | None]:
+    """Vectors by internal id, float32 ``[len(tokens), T]`` with zeros where there is none, and which ids have one."""
+    if store is None:
+        return None, None
+    rows = store.rows_of_tokens(tokens)
+    rows[0] = -1  # the padding id, even if an item's raw token should be "[PAD]"
+    mask = rows >= 0
+    vectors = np.zeros((len(tokens), store.vectors.shape[1]), dtype=np.float32)
+    vectors[mask] = store.vectors[rows[mask]]
+    return vectors, mask

@@ -1,0 +1,191 @@
+"""The prompts: instructions S_i, S_u and S_H, and the data that goes with them.
+
+SPEC section 1: p_i = LLM(S_i, item fields); p_u = LLM(S_u, training items); hard negative = LLM(S_H, {user_id, p_u}, {item_id,
+title, p_i}) (HNLMRec, arXiv 2504.04726, semantic profiles and semantic negative sampling). The wording is this project's own
+and short, since every token is read once for each prompt.
+
+Data is one JSON document. Whatever a title or review holds, it stays inside its JSON string: quotes and control characters
+are escaped by :func:`json.dumps`, and characters that could spell a chat template's special token are escaped on top.
+
+Departures: user prompts quote the items' own fields, not the items' profiles, which would double their length.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from recbole_hnlm.artifacts import text_digest
+from recbole_hnlm.data.atomic_text import ItemText, cut_text
+from recbole_hnlm.llm.protocol import Prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from recbole_hnlm.settings import HNLMSettings
+
+__all__ = [
+    "PROMPT_VERSION",
+    "HistoryEntry",
+    "item_prompt",
+    "negative_prompt",
+    "prompt_digest",
+    "prompt_hash",
+    "safe_json",
+    "user_prompt",
+]
+
+#: Raised whenever wording or layout of a prompt changes.
+PROMPT_VERSION = 1
+
+_TITLE_MAX_CHARS = 200
+_CATEGORIES_MAX_CHARS = 200
+_CITY_MAX_CHARS = 60
+
+# Worked examples cost little: the instruction is the same for all prompts of a stage, so a backend reads it once. Without
+# them a model of a hundred million parameters repeats the question. They come from several fields, so that none is copied.
+_ITEM_SYSTEM = """\
+You tell who enjoys an item. You get the item as JSON and reply with JSON: "summarization" says what kind of people enjoy it, \
+in at most {profile_max_words} words; "reasoning" says why, in at most {reasoning_max_words} words.
+Item: {{"title":"Alien","categories":"Horror Sci-Fi"}}
+Reply: {{"summarization":"fans of tense space horror and dark science fiction","reasoning":"monster on a space ship"}}
+Item: {{"title":"Miles Davis - Kind of Blue","categories":"Jazz"}}
+Reply: {{"summarization":"listeners of calm modern jazz and long trumpet solos","reasoning":"classic quiet jazz record"}}
+Item: {{"title":"Wooden Train Set, 60 Pieces","categories":"Toys, Vehicles"}}
+Reply: {{"summarization":"parents of small children who love trains and building","reasoning":"sturdy toy for young builders"}}\
+"""
+_USER_SYSTEM = """\
+You tell what a person enjoys. You get items that the person enjoyed as JSON and reply with JSON: "summarization" says which \
+kinds of items this person enjoys, in at most {profile_max_words} words; "reasoning" says why, in at most \
+{reasoning_max_words} words.
+Items: [{{"title":"Alien","categories":"Horror Sci-Fi"}},{{"title":"Blade Runner","categories":"Sci-Fi"}},\
+{{"title":"The Fly","categories":"Horror"}}]
+Reply: {{"summarization":"dark science fiction, horror and stories about machines and monsters","reasoning":"horror and \
+science fiction throughout"}}
+Items: [{{"title":"Miles Davis - Kind of Blue","categories":"Jazz"}},{{"title":"Norah Jones - Come Away with Me",\
+"categories":"Vocal Jazz"}},{{"title":"Nina Simone - Pastel Blues","categories":"Blues"}}]
+Reply: {{"summarization":"calm jazz, blues and warm voices with a piano","reasoning":"mostly quiet jazz and blues"}}\
+"""
+_NEGATIVE_SYSTEM = """\
+You name a hard negative: a real item that looks right for a person, but is not what this person wants. You get the person and \
+an item that the person chose as JSON and reply with JSON: "hard_negative_item" is only the name of another item of the same \
+sort, in at most {negative_max_words} words, or "None"; "reasoning" says why the person would not want it, in at most \
+{reasoning_max_words} words.
+Input: {{"person":{{"user_id":"u1","enjoys":"dark science fiction, horror and monsters"}},"chosen_item":{{"item_id":"i1",\
+"title":"Alien","enjoyed_by":"fans of tense space horror"}}}}
+Reply: {{"hard_negative_item":"Spaceballs","reasoning":"set in space, but a silly comedy"}}
+Input: {{"person":{{"user_id":"u2","enjoys":"calm jazz, blues and warm voices"}},"chosen_item":{{"item_id":"i2",\
+"title":"Miles Davis - Kind of Blue","enjoyed_by":"listeners of calm modern jazz"}}}}
+Reply: {{"hard_negative_item":"John Coltrane - Ascension","reasoning":"jazz, but loud and wild"}}
+Input: {{"person":{{"user_id":"u3","enjoys":"wooden toys and trains for small children"}},"chosen_item":{{"item_id":"i3",\
+"title":"Wooden Train Set, 60 Pieces","enjoyed_by":"parents of small children"}}}}
+Reply: {{"hard_negative_item":"Electric Model Railway for Collectors","reasoning":"trains, but too fragile for children"}}\
+"""
+
+# "<" and ">" open and close the special tokens of most chat templates, and "&" the entities of markup.
+_ANGLES = re.compile("[<>&\x7f-\x9f\u2028\u2029]")
+# Bracketed control words of templates that use [INST] and of masked language models; other brackets are common in titles.
+_BRACKETED = re.compile(
+    r"\[(?=/?(?:INST|SYS|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|IMG\w*|PREFIX|MIDDLE|SUFFIX|"
+    r"[gs]?MASK|CLS|SEP|PAD|UNK|BOS|EOS)\])",
+    re.IGNORECASE,
+)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return f"\\u{ord(match.group()):04x}"
+
+
+def safe_json(content: Any) -> str:
+    r"""Serialise data for a prompt.
+
+    Letters of every script stay readable; ``<``, ``>``, ``&``, control characters, Unicode line separators, lone surrogates and
+    the bracket of a bracketed special token become ``\uXXXX``. Reading the text as JSON gives the content back, except that a
+    free-standing ``&`` reads "and", which a small model understands and an escape it does not.
+    """
+    text = json.dumps(_spelled_out(content), ensure_ascii=False, separators=(",", ":"))
+    text = _BRACKETED.sub(_escaped, _ANGLES.sub(_escaped, text))
+    return re.sub("[\ud800-\udfff]", _escaped, text)
+
+
+def _spelled_out(content: Any) -> Any:
+    """Replace a free-standing ampersand by "and" in every text, keys left alone."""
+    if isinstance(content, str):
+        return content.replace(" & ", " and ")
+    if isinstance(content, dict):
+        return {key: _spelled_out(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_spelled_out(value) for value in content]
+    return content
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """One training item of a user, with the user's review of it (``""`` when there is none)."""
+
+    text: ItemText
+    review: str = ""
+
+
+def _instruction(template: str, settings: HNLMSettings) -> str:
+    return template.format(
+        profile_max_words=settings.profile_max_words,
+        reasoning_max_words=settings.reasoning_max_words,
+        negative_max_words=settings.negative_max_words,
+    )
+
+
+def _item_fields(text: ItemText, description_max_chars: int) -> dict[str, str]:
+    """Non-empty fields of an item, cut to size."""
+    fields = {
+        "title": cut_text(text.title, _TITLE_MAX_CHARS),
+        "categories": cut_text(text.categories, _CATEGORIES_MAX_CHARS),
+        "city": cut_text(text.city, _CITY_MAX_CHARS),
+        "description": cut_text(text.description, description_max_chars),
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
+def item_prompt(text: ItemText, settings: HNLMSettings) -> Prompt:
+    """S_i and an item: which kinds of users enjoy it."""
+    return Prompt(_instruction(_ITEM_SYSTEM, settings), safe_json(_item_fields(text, settings.description_max_chars)))
+
+
+def user_prompt(history: Sequence[HistoryEntry], settings: HNLMSettings) -> Prompt:
+    """S_u and training items of a user: which kinds of items the user enjoys.
+
+    An item's description shares ``description_max_chars`` with the other items shown, so that a long history does not outgrow
+    the model's positions.
+    """
+    share = max(1, settings.description_max_chars // max(1, len(history)))
+    entries = []
+    for entry in history:
+        fields = _item_fields(entry.text, share)
+        review = cut_text(entry.review, settings.review_max_chars)
+        entries.append({**fields, "review": review} if review else fields)
+    return Prompt(_instruction(_USER_SYSTEM, settings), safe_json(entries))
+
+
+def negative_prompt(
+    *, user_token: str, user_profile: str, item_token: str, title: str, item_profile: str, settings: HNLMSettings
+) -> Prompt:
+    """S_H, the user with p_u and the item with its title and p_i: an item that only looks right for the user."""
+    content = {
+        "person": {"user_id": user_token, "enjoys": user_profile},
+        "chosen_item": {"item_id": item_token, "title": cut_text(title, _TITLE_MAX_CHARS), "enjoyed_by": item_profile},
+    }
+    return Prompt(_instruction(_NEGATIVE_SYSTEM, settings), safe_json(content))
+
+
+def prompt_hash(settings: HNLMSettings) -> str:
+    """16 hex digits over the prompt version, the instructions and the settings that shape the prompts' data."""
+    instructions = [_instruction(template, settings) for template in (_ITEM_SYSTEM, _USER_SYSTEM, _NEGATIVE_SYSTEM)]
+    limits = [settings.description_max_chars, settings.review_max_chars, settings.profile_history_length]
+    return text_digest([str(PROMPT_VERSION), *instructions, json.dumps(limits)])[:16]
+
+
+def prompt_digest(prompt: Prompt) -> str:
+    """16 hex digits that identify one prompt."""
+    return text_digest([prompt.system, prompt.user])[:16]

@@ -1,0 +1,136 @@
+"""From prompts to an artefact of replies: skipped when it is there, resumed from the reply cache when it is not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from recbole_hnlm.artifacts import JsonlArtifact, text_digest
+from recbole_hnlm.llm.asking import ask
+from recbole_hnlm.stages.prompts import prompt_digest, prompt_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from recbole_hnlm.llm.protocol import Prompt
+    from recbole_hnlm.llm.replies import ReplyFormat
+    from recbole_hnlm.stages.context import StageContext
+    from recbole_hnlm.stages.session import StageSession
+
+__all__ = ["ReplyCounts", "ReplyJob", "reply_artifact", "run_reply_job"]
+
+
+@dataclass(frozen=True)
+class ReplyCounts:
+    """Replies of one job; see :class:`recbole_hnlm.stages.report.StageReport`."""
+
+    total: int
+    reused: int
+    generated: int
+    missing: int
+
+
+@dataclass(frozen=True)
+class ReplyJob:
+    """Prompts of one kind and where their replies go.
+
+    Attributes:
+        name: artefact name, such as ``profiles_items``.
+        keys: what each prompt is about, by raw token; one dict per prompt.
+        prompts: the prompts.
+        reply_format: form of the replies.
+        description: label of the progress bar.
+    """
+
+    name: str
+    keys: Sequence[dict[str, str]]
+    prompts: Sequence[Prompt]
+    reply_format: ReplyFormat
+    description: str
+
+    def inputs(self, model_key: str, context: StageContext) -> str:
+        """Digest of all that the replies depend on."""
+        settings = context.settings
+        decoding = [
+            self.reply_format.schema,
+            self.reply_format.max_new_tokens,
+            settings.llm_temperature,
+            settings.llm_seed,
+            settings.llm_reply_attempts,
+        ]
+        head = [self.name, model_key, json.dumps(decoding)]
+        return text_digest([*head, *(json.dumps(key) for key in self.keys), *map(prompt_digest, self.prompts)])
+
+
+def reply_artifact(context: StageContext, name: str) -> JsonlArtifact:
+    """Artefact of replies of the context's split."""
+    return JsonlArtifact(context.split_artifacts, name)
+
+
+def run_reply_job(session: StageSession, job: ReplyJob) -> ReplyCounts:
+    """Have every prompt answered and write the replies.
+
+    Each row holds the key, the digest of the prompt and the fields of the reply; prompts without a valid reply have no row.
+
+    Raises:
+        ArtifactError: the folder or the reply cache cannot be written.
+        BackendError: the model cannot answer, or more replies are missing than ``max_missing_share``.
+    """
+    context = session.context
+    artifact = reply_artifact(context, job.name)
+    identity = session.backend.identity
+    inputs = job.inputs(identity.key(), context)
+    if not artifact.is_made_from(inputs):
+        with session.writing():
+            if not artifact.is_made_from(inputs):
+                return _ask_and_write(session, job, artifact, inputs)
+    missing = int(artifact.manifest()["counts"]["missing"])
+    return ReplyCounts(len(job.keys), len(job.keys) - missing, 0, missing)
+
+
+def _ask_and_write(session: StageSession, job: ReplyJob, artifact: JsonlArtifact, inputs: str) -> ReplyCounts:
+    context = session.context
+    result = ask(
+        session.backend,
+        job.prompts,
+        job.reply_format,
+        cache=session.cache,
+        settings=context.settings,
+        description=job.description,
+    )
+    rows = [
+        {**key, "prompt": prompt_digest(prompt), **reply.model_dump()}
+        for key, prompt, reply in zip(job.keys, job.prompts, result.replies, strict=True)
+        if reply is not None
+    ]
+    counts = ReplyCounts(len(job.keys), result.reused, result.generated, result.missing)
+    artifact.write(rows, _manifest(session, job, counts, inputs))
+    return counts
+
+
+def _manifest(session: StageSession, job: ReplyJob, counts: ReplyCounts, inputs: str) -> dict[str, Any]:
+    context = session.context
+    names = (
+        "llm_temperature",
+        "llm_seed",
+        "llm_reply_attempts",
+        "profile_history_length",
+        "profile_max_words",
+        "reasoning_max_words",
+        "negative_max_words",
+        "description_max_chars",
+        "review_max_chars",
+        "semantic_negatives_per_user",
+    )
+    return {
+        "artifact": job.name,
+        "inputs": inputs,
+        "model": session.backend.identity.key(),
+        "prompt_hash": prompt_hash(context.settings),
+        "dataset": context.dataset_name,
+        "dataset_fingerprint": context.training.dataset_fingerprint,
+        "split_fingerprint": context.training.split_fingerprint,
+        "counts": {"prompts": counts.total, "replies": counts.total - counts.missing, "missing": counts.missing},
+        "settings": {name: getattr(context.settings, name) for name in names},
+    }

@@ -1,0 +1,108 @@
+"""What stages of one run share: the backend, the encoder, the reply cache and the lock of the artefact folder."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from recbole_hnlm.artifacts import disk_errors_reported
+from recbole_hnlm.data.text_encoder import SentenceEncoder
+from recbole_hnlm.llm.cache import ReplyCache
+from recbole_hnlm.llm.factory import load_backend
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from recbole_hnlm.data.text_encoder import TextEncoder
+    from recbole_hnlm.llm.protocol import LLMBackend
+    from recbole_hnlm.stages.context import StageContext
+
+__all__ = ["StageSession"]
+
+_logger = logging.getLogger(__name__)
+
+
+class StageSession:
+    """Resources of a run, made when first used and released at the end.
+
+    Args:
+        context: what the stages work on.
+        backend: a language model to use in place of the configured one; the caller closes it.
+        encoder: a text encoder to use in place of the configured one.
+    """
+
+    def __init__(self, context: StageContext, backend: LLMBackend | None = None, encoder: TextEncoder | None = None) -> None:
+        self.context = context
+        self._backend, self._encoder = backend, encoder
+        self._owns_backend = backend is None
+        self._cache: ReplyCache | None = None
+
+    def __enter__(self) -> StageSession:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.release_backend()
+        if self._cache is not None:
+            self._cache.close()
+            self._cache = None
+
+    @property
+    def backend(self) -> LLMBackend:
+        """The language model; weights load at its first prompt.
+
+        Raises:
+            BackendError: the configured model does not exist.
+        """
+        if self._backend is None:
+            self._backend = load_backend(self.context.settings, self.context.device)
+        return self._backend
+
+    def release_backend(self) -> None:
+        """Give back the memory of a language model that this session loaded; the encoder needs the room."""
+        if self._owns_backend and self._backend is not None:
+            self._backend.close()
+            self._backend = None
+
+    @property
+    def encoder(self) -> TextEncoder:
+        """The text encoder; weights load at its first text."""
+        if self._encoder is None:
+            settings = self.context.settings
+            self._encoder = SentenceEncoder(settings.text_encoder, self.context.device, settings.encoder_batch_size)
+        return self._encoder
+
+    @property
+    def cache(self) -> ReplyCache:
+        """The reply cache that all splits of the dataset share.
+
+        Raises:
+            ArtifactError: it cannot be created.
+        """
+        if self._cache is None:
+            self._cache = ReplyCache(self.context.dataset_artifacts / "replies.sqlite")
+        return self._cache
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the split's folder for writing; a second process waits until the first is done or has died.
+
+        Raises:
+            ArtifactError: the folder cannot be written.
+        """
+        folder = self.context.split_artifacts
+        with disk_errors_reported(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / ".lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                _logger.warning("another process is building artefacts in %s; waiting for it to finish", folder)
+                lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()

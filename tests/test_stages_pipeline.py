@@ -1,0 +1,360 @@
+"""The three stages: what they make, what they skip, what survives, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stages_kit import NoBackend, ScriptedBackend, ScriptedEncoder, block_pairs, make_context, vector_of, write_items
+
+from recbole_hnlm.errors import ArtifactError, BackendError, ConfigError, DataError
+from recbole_hnlm.show import nearest_rows, show_user
+from recbole_hnlm.stages import STAGES, build_semantics, run_stage
+from recbole_hnlm.stages.negatives import chosen_pairs
+from recbole_hnlm.stages.profile import user_prompts
+from recbole_hnlm.stages.replies import reply_artifact
+
+
+def build(context, backend=None, encoder=None):
+    backend, encoder = backend or ScriptedBackend(), encoder or ScriptedEncoder()
+    return *build_semantics(context, backend=backend, encoder=encoder), backend, encoder
+
+
+def test_each_training_pair_gets_the_vector_of_its_own_negative(tmp_path):
+    context = make_context(tmp_path, [*block_pairs(), ("u0", "i0")], semantic_negatives_per_user=2)
+    semantics, reports, backend, _ = build(context)
+    replies = {
+        (row["user_id"], row["item_id"]): row["hard_negative_item"] for row in reply_artifact(context, "negatives").read()
+    }
+    assert set(replies) == set(chosen_pairs(context))
+    assert len(replies) == 12
+    training = context.training
+    for row, (user, item) in enumerate(zip(training.users, training.items, strict=True)):
+        pair = (training.user_tokens[user], training.item_tokens[item])
+        place = semantics.pair_rows[row]
+        assert (place >= 0) == (pair in replies)
+        if place >= 0:
+            assert np.allclose(semantics.pair_vectors[place], vector_of(replies[pair]), atol=1e-3)
+    assert [report.name for report in reports] == list(STAGES)
+    assert [report.total for report in reports] == [14, 12, 20]
+    assert [report.generated for report in reports] == [14, 12, 20]
+    assert len(backend.asked) == 26
+    assert semantics.item_mask.tolist() == [False, *[True] * 8]
+    assert np.allclose(semantics.item_vectors[3], vector_of(f"Title of {training.item_tokens[3]}. Things"), atol=1e-3)
+    assert semantics.user_vectors is None
+
+
+def test_a_second_run_asks_and_encodes_nothing(tmp_path):
+    context = make_context(tmp_path, block_pairs())
+    first, *_ = build(context)
+    encoder = ScriptedEncoder()
+    second, reports, *_ = build(replace(context), NoBackend(), encoder)
+    assert encoder.texts == []
+    assert [(report.reused, report.generated) for report in reports] == [(14, 0), (6, 0), (14, 0)]
+    assert (first.pair_rows == second.pair_rows).all()
+    assert (first.pair_vectors == second.pair_vectors).all()
+
+
+def test_a_changed_title_asks_again_for_that_item_and_who_quotes_it_alone(tmp_path):
+    context = make_context(tmp_path, block_pairs(per_user=3))
+    build(context)
+    write_items(tmp_path / "toy", {f"i{n}": "Renamed" if n == 2 else f"Title of i{n}" for n in range(8)})
+    _, _, backend, encoder = build(replace(context))
+    quoting = {f"u{n}" for n in (0, 1, 2)}  # users with i2 in training
+    profiles = [prompt for prompt in backend.asked if "person" not in prompt.user]
+    negatives = [prompt for prompt in backend.asked if "person" in prompt.user]
+    assert len(profiles) == 1 + len(quoting)
+    assert all("Renamed" in prompt.user for prompt in profiles)
+    changed = {pair for pair in chosen_pairs(context) if pair[0] in quoting or pair[1] == "i2"}
+    assert len(negatives) == len(changed)
+    assert any(text == "Renamed. Things" for text in encoder.texts)
+
+
+def test_another_split_and_more_negatives_reuse_what_is_known(tmp_path):
+    context = make_context(tmp_path, block_pairs())
+    build(context)
+    more = make_context(tmp_path, block_pairs(), semantic_negatives_per_user=3)
+    _, reports, *_ = build(more)
+    assert (reports[1].reused, reports[1].generated) == (6, 12)
+    other = make_context(tmp_path, block_pairs(per_user=5))
+    assert other.split_artifacts != context.split_artifacts
+    _, reports, *_ = build(other)
+    assert reports[0].reused >= 8  # every item's profile
+
+
+def test_manifests_say_what_an_artefact_was_made_from(tmp_path):
+    context = make_context(tmp_path, block_pairs())
+    build(context)
+    manifest = reply_artifact(context, "negatives").manifest()
+    assert json.loads(manifest["model"]) == ["scripted", "scripted", "1", "float32"]
+    assert manifest["counts"] == {"prompts": 6, "replies": 6, "missing": 0}
+    assert manifest["split_fingerprint"] == context.training.split_fingerprint
+    assert manifest["settings"]["profile_max_words"] == 20
+    _, _, backend, _ = build(context, ScriptedBackend(name="another"))
+    assert len(backend.asked) == 20
+
+
+def test_none_answers_have_no_vector_and_are_counted_apart(tmp_path):
+    context = make_context(tmp_path, block_pairs(20, 30), semantic_negatives_per_user=2)
+    semantics, reports, *_ = build(context, ScriptedBackend(none_share=0.5))
+    declined = reports[1].declined
+    assert 5 < declined < 35
+    assert reports[1].missing == 0
+    assert len(semantics.pair_vectors) == 40 - declined
+    assert (semantics.pair_rows >= 0).sum() == 40 - declined
+
+
+def test_missing_replies_are_counted_within_the_limit(tmp_path):
+    context = make_context(tmp_path, block_pairs(), max_missing_share=0.2)
+    semantics, reports, *_ = build(context, ScriptedBackend(garbage=['"user_id":"u3"']))
+    assert [report.missing for report in reports] == [0, 1, 0]
+    assert len(semantics.pair_vectors) == 5
+    rows_of_u3 = semantics.pair_rows[context.training.rows_of(4)]
+    assert (rows_of_u3 == -1).all()
+
+
+def test_too_many_missing_replies_fail(tmp_path):
+    context = make_context(tmp_path, block_pairs(), max_missing_share=0.2)
+    with pytest.raises(BackendError, match="4 of 6 replies"):  # i3 is quoted for u0, u1, u2 and u3
+        build(context, ScriptedBackend(garbage=['"Title of i3"']))
+
+
+def test_pairs_without_a_profile_count_as_missing(tmp_path):
+    context = make_context(tmp_path, block_pairs(), max_missing_share=1.0, semantic_negatives_per_user=None)
+    semantics, reports, *_ = build(context, ScriptedBackend(garbage=['[{"title":"Title of i3"']))
+    first_shown = {user for user, prompt in user_prompts(context).items() if prompt.user.startswith('[{"title":"Title of i3"')}
+    assert 0 < len(first_shown) < 6
+    assert [report.missing for report in reports] == [len(first_shown), 4 * len(first_shown), 0]
+    assert reports[1].total == 24
+    assert len(semantics.pair_vectors) == 24 - 4 * len(first_shown)
+
+
+def test_alignment_alone_loads_no_language_model(tmp_path):
+    context = make_context(tmp_path, block_pairs(), mix_weight=0, contrast_weight=0)
+    semantics, reports, *_ = build(context, NoBackend())
+    assert [report.name for report in reports] == ["encode"]
+    assert semantics.item_vectors.shape == (9, 8)
+    assert semantics.pair_vectors.shape == (0, 0)
+    assert semantics.coverage == 0
+    assert not (context.dataset_artifacts / "replies.sqlite").exists()
+
+
+def test_alignment_by_profiles_encodes_profiles(tmp_path):
+    context = make_context(tmp_path, block_pairs(), mix_weight=0, contrast_weight=0, alignment_source="profile")
+    semantics, reports, *_ = build(context)
+    assert [report.name for report in reports] == ["profile", "encode"]
+    profiles = {row["user_id"]: row["summarization"] for row in reply_artifact(context, "profiles_users").read()}
+    assert np.allclose(semantics.user_vectors[2], vector_of(profiles["u1"]), atol=1e-3)
+    assert semantics.user_mask.tolist() == [False, *[True] * 6]
+    assert semantics.item_mask.sum() == 8
+
+
+def test_no_semantics_means_no_stage(tmp_path):
+    context = make_context(tmp_path, block_pairs(), negative_route="none")
+    semantics, reports, *_ = build(context, NoBackend())
+    assert reports == []
+    assert semantics.coverage == 0
+    with pytest.raises(ConfigError, match="negative_route is none"):
+        run_stage(context, "profile", backend=NoBackend())
+    with pytest.raises(ConfigError, match="no stage 'profiles'; the stages are profile, negatives, encode"):
+        run_stage(context, "profiles", backend=NoBackend())
+
+
+def test_a_stage_builds_what_it_needs(tmp_path):
+    context = make_context(tmp_path, block_pairs())
+    backend = ScriptedBackend()
+    report = run_stage(context, "negatives", backend=backend, encoder=ScriptedEncoder())
+    assert (report.name, report.total, report.generated) == ("negatives", 6, 6)
+    assert len(backend.asked) == 20
+    assert not (context.split_artifacts / "vectors").exists()
+    assert not backend.closed
+
+
+def test_a_dataset_without_item_file_names_the_way_out(tmp_path):
+    context = make_context(tmp_path, block_pairs())
+    (tmp_path / "toy" / "toy.item").unlink()
+    with pytest.raises(DataError, match="--negative_route=none"):
+        build(context)
+
+
+def test_a_store_with_swapped_rows_is_refused_when_training_asks_for_it(tmp_path):
+    context = make_context(tmp_path, block_pairs())
+    build(context)
+    path = context.split_artifacts / "vectors" / "pairs" / "vectors.npy"
+    np.save(path, np.load(path)[::-1])
+    with pytest.raises(ArtifactError, match=r"SHA-256 of vectors\.npy.*recbole-hnlm encode"):
+        build(context)
+
+
+def test_an_edited_reply_file_is_refused_by_show_and_renewed_by_its_stage(tmp_path):
+    context = make_context(tmp_path, block_pairs())
+    build(context)
+    path = context.split_artifacts / "profiles_users.jsonl"
+    original = path.read_text()
+    path.write_text(original.replace("thing", "thong"))
+    with pytest.raises(ArtifactError, match="corrupt or was edited"):
+        show_user(context, "u1")
+    run_stage(context, "profile", backend=NoBackend())
+    assert path.read_text() == original
+
+
+CHILD = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from stages_kit import ScriptedBackend, ScriptedEncoder, block_pairs, make_context
+from recbole_hnlm.stages import build_semantics
+class Counting(ScriptedBackend):
+    def generate(self, prompts, decoding):
+        replies = super().generate(prompts, decoding)
+        with open({log!r}, "a") as log:
+            log.write("".join("L\\n" for _ in prompts))
+        return replies
+class CountingEncoder(ScriptedEncoder):
+    def encode(self, texts):
+        vectors = super().encode(texts)
+        with open({log!r}, "a") as log:
+            log.write("".join("E\\n" for _ in texts))
+        return vectors
+context = make_context(Path({folder!r}), block_pairs(40, 40), semantic_negatives_per_user=2)
+build_semantics(context, backend=Counting(pause=0.02), encoder=CountingEncoder(pause=0.02))
+"""
+
+
+def start_child(tmp_path):
+    script = CHILD.format(tests=str(Path(__file__).parent), log=str(tmp_path / "log"), folder=str(tmp_path))
+    return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize(("stage", "after"), [("profile", 10), ("profile", 55), ("negatives", 100), ("encode", 200)])
+def test_kill_9_loses_at_most_the_batch_in_flight(tmp_path, stage, after):
+    """40 + 40 profiles, 80 negatives, 40 + 80 vectors: killed in each stage, 4 replies or vectors may be made twice."""
+    log = tmp_path / "log"
+    child = start_child(tmp_path)
+    deadline = time.monotonic() + 60
+    while (len(log.read_bytes()) // 2 if log.exists() else 0) < after:
+        assert child.poll() is None, child.stderr.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(child.pid, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    child.stderr.close()
+    before = log.read_text().count("L"), log.read_text().count("E")
+    context = make_context(tmp_path, block_pairs(40, 40), semantic_negatives_per_user=2)
+    semantics, _, backend, encoder = build(context)
+    assert 160 <= before[0] + len(backend.asked) <= 164
+    assert 120 <= before[1] + len(encoder.texts) <= 124
+    assert (before[1] > 0) == (stage == "encode")
+    reference = make_context(tmp_path / "reference", block_pairs(40, 40), semantic_negatives_per_user=2)
+    expected, *_ = build(reference)
+    assert (semantics.pair_vectors == expected.pair_vectors).all()
+    assert (semantics.pair_rows == expected.pair_rows).all()
+    assert not list(context.split_artifacts.rglob("*.partial"))
+
+
+def test_two_processes_on_one_folder_do_the_work_once(tmp_path):
+    children = [start_child(tmp_path) for _ in range(2)]
+    errors = [child.communicate(timeout=120)[1].decode() for child in children]
+    assert [child.returncode for child in children] == [0, 0], errors
+    assert (tmp_path / "log").read_text().count("L") == 160
+    assert (tmp_path / "log").read_text().count("E") == 120
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from stages_kit import ScriptedBackend, ScriptedEncoder, block_pairs, make_context
+from recbole_hnlm.errors import ArtifactError
+from recbole_hnlm.stages import STAGES, run_stage
+context = make_context(Path({folder!r}), block_pairs())
+stage = {stage!r}
+for earlier in STAGES[: STAGES.index(stage)]:
+    run_stage(context, earlier, backend=ScriptedBackend())
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))  # Python ignores SIGXFSZ, so a write beyond it fails
+try:
+    run_stage(context, stage, backend=ScriptedBackend(), encoder=ScriptedEncoder())
+except ArtifactError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(("stage", "limit"), [("profile", 20_000), ("profile", 100), ("negatives", 300), ("encode", 250)])
+def test_a_full_disk_is_one_line_and_earlier_work_is_kept(tmp_path, stage, limit):
+    script = FULL_DISK.format(tests=str(Path(__file__).parent), folder=str(tmp_path), stage=stage, limit=limit)
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    message = run.stdout.strip()
+    assert str(tmp_path / "artifacts") in message, run.stderr
+    assert len(message.splitlines()) == 1
+    assert "room" in message
+    context = make_context(tmp_path, block_pairs())
+    _, reports, *_ = build(context)
+    done = STAGES.index(stage)
+    assert [report.generated for report in reports[:done]] == [0] * done
+    assert reports[-1].total == 14
+
+
+def test_show_tells_what_the_model_was_told_and_said(tmp_path):
+    context = make_context(tmp_path, block_pairs(), semantic_negatives_per_user=2)
+    build(context)
+    text = show_user(context, "u1", encoder=ScriptedEncoder())
+    profile = next(row for row in reply_artifact(context, "profiles_users").read() if row["user_id"] == "u1")
+    assert "user u1: 4 training interactions" in text
+    assert all(f"Title of i{n} [i{n}]" in text for n in (1, 2, 3, 4))
+    assert f"profile: {profile['summarization']}" in text
+    prompt = user_prompts(context)["u1"]
+    assert prompt.user in text
+    assert prompt.system in text
+    negatives = [row for row in reply_artifact(context, "negatives").read() if row["user_id"] == "u1"]
+    assert len(negatives) == 2
+    own_texts = {item: vector_of(f"Title of {item}. Things") for item in map(str, context.training.item_tokens[1:])}
+    for row in negatives:
+        query = vector_of(row["hard_negative_item"])
+        best = sorted(own_texts, key=lambda item: -float(own_texts[item] @ query))[:3]
+        block = text.split(json.dumps(row["hard_negative_item"]))[1].splitlines()[2:5]
+        assert [line.split("[")[1].split("]")[0] for line in block] == best
+        for line, item in zip(block, best, strict=True):
+            history = {"i1", "i2", "i3", "i4"}
+            assert ("(the positive itself)" in line) == (item == row["item_id"])
+            assert ("(in the training history)" in line) == (item in history - {row["item_id"]})
+
+
+def test_show_names_near_users_and_the_command_that_is_missing(tmp_path):
+    context = make_context(tmp_path, block_pairs())
+    with pytest.raises(DataError, match="no user 'u11' in toy; near matches: u1"):
+        show_user(context, "u11")
+    with pytest.raises(ArtifactError, match="run `recbole-hnlm profile --dataset=toy`"):
+        show_user(context, "u1")
+    run_stage(context, "profile", backend=ScriptedBackend())
+    with pytest.raises(ArtifactError, match="run `recbole-hnlm negatives --dataset=toy`"):
+        show_user(context, "u1")
+    run_stage(context, "negatives", backend=ScriptedBackend())
+    with pytest.raises(ArtifactError, match="recbole-hnlm encode"):
+        show_user(context, "u1", encoder=ScriptedEncoder())
+
+
+def test_nearest_rows_by_hand():
+    vectors = np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 3.0], [-1.0, 0.0]])
+    (first, cosine), (second, diagonal) = nearest_rows(np.array([1.0, 0.0]), vectors, 2)
+    assert (first, second) == (0, 2)
+    assert cosine == pytest.approx(1.0)
+    assert diagonal == pytest.approx(0.5**0.5)
+
+
+def test_two_users_with_the_same_history_share_a_reply_and_keep_their_own_rows(tmp_path):
+    context = make_context(tmp_path, [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")], semantic_negatives_per_user=None)
+    _, reports, backend, _ = build(context)
+    users = reply_artifact(context, "profiles_users").read()
+    assert [row["user_id"] for row in users] == ["a", "b"]
+    assert reports[0].total == 4
+    assert len({row["summarization"] for row in users}) == len(
+        {prompt.user for prompt in backend.asked if prompt.user[0] == "["}
+    )
