@@ -225,6 +225,11 @@ def test_missing_vectors_are_an_error_that_says_what_to_do(tmp_path):
         model.calculate_loss(next(iter(loader)))
 
 
+def test_alignment_with_profiles_needs_profiles_of_users(tmp_path):
+    with pytest.raises(ArtifactError, match="no vectors of user profiles; .*--alignment_source=text"):
+        build(make_config(tmp_path, alignment_source="profile"), vectors=True)
+
+
 @pytest.mark.parametrize("skipped", [0, 700])
 def test_gather_reads_a_memory_map_exactly(tmp_path, monkeypatch, skipped):
     monkeypatch.setattr("recbole_hnlm.model.semantic_inputs._RESIDENT_MAX_BYTES", 0)

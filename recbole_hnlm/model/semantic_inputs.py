@@ -126,10 +126,18 @@ class TextTables:
             training: the training interactions.
             source: the key ``alignment_source``.
             device: where the tables go.
+
+        Raises:
+            ArtifactError: ``source`` is ``profile`` and the users' vectors are absent.
         """
         if vectors.item_vectors is None or vectors.item_mask is None:
             raise ValueError("item_vectors and item_mask are needed")
-        if source == "profile" and vectors.user_vectors is not None and vectors.user_mask is not None:
+        if source == "profile":
+            if vectors.user_vectors is None or vectors.user_mask is None:
+                raise ArtifactError(
+                    "alignment_source is profile, but the training data carries no vectors of user profiles; build them with "
+                    "recbole-hnlm encode --alignment_source=profile, or use --alignment_source=text"
+                )
             user_vectors, user_mask = vectors.user_vectors, vectors.user_mask
         else:
             user_vectors, user_mask = mean_item_vectors(training, vectors.item_vectors, vectors.item_mask)
