@@ -2,6 +2,7 @@
 
 transformers' ``DynamicCache`` concatenates all keys and values of all layers for every token, which for 64 rows of a small
 model on a CPU costs more than the model itself. Here a layer owns room for more positions than it uses and hands out views.
+Keys are stored transposed, ``[B, G, D, R]``: so the product with the queries reads them in the order in which they lie.
 
 Symbols: B rows, G key-value heads, T positions in use, R positions there is room for, D size of a head.
 """
@@ -25,7 +26,7 @@ _GROWTH = 64  # positions of room that are added at once
 
 
 class _RoomyLayer(DynamicLayer):
-    """One layer's keys and values as views ``[B, G, T, D]`` of buffers ``[B, G, R, D]``."""
+    """One layer's keys and values as views ``[B, G, T, D]`` of buffers that are both seen as ``[B, G, R, D]``."""
 
     def __init__(self, room: int) -> None:
         super().__init__()
@@ -52,7 +53,8 @@ class _RoomyLayer(DynamicLayer):
             return self._buffers
         rows, heads, _, size = like.shape
         room = max(self._room, end + _GROWTH)
-        keys, values = (like.new_empty(rows, heads, room, size) for _ in range(2))
+        keys = like.new_empty(rows, heads, size, room).transpose(2, 3)
+        values = like.new_empty(rows, heads, room, size)
         if self._buffers is not None:
             for new, old in zip((keys, values), self._buffers, strict=True):
                 new[:, :, : self._used] = old[:, :, : self._used]

@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 
 from recbole_hnlm.errors import BackendError, MissingDependencyError
+from recbole_hnlm.llm.attention import GROUPED_ATTENTION, register
 from recbole_hnlm.llm.embedded import EMBEDDED_MODEL, embedded_folder, embedded_revision
 from recbole_hnlm.llm.protocol import ModelIdentity
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["LoadedModel", "compute_dtype", "identify", "load_model"]
 
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
+# Attention without soft caps, sinks or position biases, which the grouped function does not know; others keep PyTorch's kernel.
+_GROUPED_MODELS = {"llama", "mistral", "qwen2", "qwen3", "smollm3"}
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
@@ -159,6 +162,9 @@ def load_model(settings: HNLMSettings, device: str) -> LoadedModel:
             extra = {"quantization_config": quantization, "device_map": {"": device}} if quantization else {}
             model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **common, **extra)
             model = model if quantization else model.to(device)
+            if torch.device(device).type == "cpu" and model.config.model_type in _GROUPED_MODELS:
+                register()
+                model.set_attn_implementation(GROUPED_ATTENTION)
         except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:300]
             raise BackendError(
