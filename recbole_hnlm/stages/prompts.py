@@ -50,7 +50,7 @@ _ITEM_SYSTEM = (
     "You know what people like. Answer with JSON: a summarization of at most {profile_max_words} words and a reasoning of at "
     "most {reasoning_max_words} words."
 )
-_ITEM_QUESTION = "Which genres and themes does a fan of this enjoy? Begin with: Fans enjoy"
+_ITEM_QUESTION = "This person enjoyed the item. Which genres and themes does this person enjoy? Begin with: This person enjoys"
 _USER_SYSTEM = _ITEM_SYSTEM
 _USER_QUESTION = "Which genres and themes does this person enjoy? Begin with: This person enjoys"
 _NEGATIVE_SYSTEM = """\
