@@ -136,8 +136,9 @@ def _negative_lines(
     for row in negatives:
         lines.append(f"  for {_title(context, row['item_id'])}: {json.dumps(row['hard_negative_item'], ensure_ascii=False)}")
         lines.append(f"    reasoning: {row['reasoning']}")
-        if is_declined(row):
-            lines.append("    the LLM named no item, so the pair has no vector")
+        text = context.item_texts.get(row["item_id"])
+        if is_declined(row, text.title if text else ""):
+            lines.append("    the LLM named no other item, so the pair has no vector")
             continue
         key = [positions[0][row["user_id"]], positions[1][row["item_id"]]]
         found = int(np.flatnonzero((pairs.keys == key).all(axis=1))[0])

@@ -7,9 +7,6 @@ import json
 import time
 
 import numpy as np
-from recbole.config import Config
-from recbole.data import create_dataset, data_preparation
-from recbole.utils import init_seed
 
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.llm.protocol import ModelIdentity
@@ -106,26 +103,3 @@ def make_context(tmp_path, pairs, *, titles=None, ratings=None, **settings):
 def block_pairs(n_users=6, n_items=8, per_user=4):
     """Pairs in which user n interacts with items n, n+1, ... (modulo the number of items)."""
     return [(f"u{user}", f"i{(user + step) % n_items}") for user in range(n_users) for step in range(per_user)]
-
-
-def recbole_training(tmp_path, monkeypatch, interactions, **config_values):
-    """Split a dataset ``toy`` with RecBole itself; returns (config, train, valid and test dataset)."""
-    monkeypatch.setattr("sys.argv", ["test"])
-    folder = tmp_path / "toy"
-    folder.mkdir(exist_ok=True)
-    columns = ("user_id:token", "item_id:token", "rating:float", "review:token_seq")
-    lines = ["\t".join(columns), *("\t".join(map(str, row)) for row in interactions)]
-    (folder / "toy.inter").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    values = {
-        "data_path": str(tmp_path),
-        "gpu_id": "",
-        "artifact_dir": str(tmp_path / "artifacts"),
-        "load_col": {"inter": ["user_id", "item_id", "rating"]},
-        "RATING_FIELD": "rating",
-        "eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"},
-        **config_values,
-    }
-    config = Config(model="BPR", dataset="toy", config_dict=values)
-    init_seed(config["seed"], reproducibility=True)
-    loaders = data_preparation(config, create_dataset(config))
-    return config, *(loader._dataset for loader in loaders)

@@ -18,7 +18,7 @@ from stages_kit import NoBackend, ScriptedBackend, ScriptedEncoder, block_pairs,
 from recbole_hnlm.errors import ArtifactError, BackendError, ConfigError, DataError
 from recbole_hnlm.show import nearest_rows, show_user
 from recbole_hnlm.stages import STAGES, build_semantics, run_stage
-from recbole_hnlm.stages.negatives import chosen_pairs
+from recbole_hnlm.stages.negatives import chosen_pairs, is_declined
 from recbole_hnlm.stages.profile import user_prompts
 from recbole_hnlm.stages.replies import reply_artifact
 
@@ -69,8 +69,8 @@ def test_a_changed_title_asks_again_for_that_item_and_who_quotes_it_alone(tmp_pa
     write_items(tmp_path / "toy", {f"i{n}": "Renamed" if n == 2 else f"Title of i{n}" for n in range(8)})
     _, _, backend, encoder = build(replace(context))
     quoting = {f"u{n}" for n in (0, 1, 2)}  # users with i2 in training
-    profiles = [prompt for prompt in backend.asked if "person" not in prompt.user]
-    negatives = [prompt for prompt in backend.asked if "person" in prompt.user]
+    profiles = [prompt for prompt in backend.asked if "chosen_item" not in prompt.user]
+    negatives = [prompt for prompt in backend.asked if "chosen_item" in prompt.user]
     assert len(profiles) == 1 + len(quoting)
     assert all("Renamed" in prompt.user for prompt in profiles)
     changed = {pair for pair in chosen_pairs(context) if pair[0] in quoting or pair[1] == "i2"}
@@ -112,6 +112,23 @@ def test_none_answers_have_no_vector_and_are_counted_apart(tmp_path):
     assert (semantics.pair_rows >= 0).sum() == 40 - declined
 
 
+@pytest.mark.parametrize(
+    ("reply", "title", "declined"),
+    [
+        ("None", "T", True),
+        ("none.", "T", True),
+        ("The Firm", "Firm, The", True),
+        ("FIRM!", "Firm, The", True),
+        ("The Firm 2", "Firm, The", False),
+        ("Firmament", "Firm, The", False),
+        ("!", "?", False),
+        ("Anything", "", False),
+    ],
+)
+def test_a_reply_that_names_no_other_item_is_declined(reply, title, declined):
+    assert is_declined({"hard_negative_item": reply, "reasoning": "r"}, title) == declined
+
+
 def test_missing_replies_are_counted_within_the_limit(tmp_path):
     context = make_context(tmp_path, block_pairs(), max_missing_share=0.2)
     semantics, reports, *_ = build(context, ScriptedBackend(garbage=['"user_id":"u3"']))
@@ -130,7 +147,9 @@ def test_too_many_missing_replies_fail(tmp_path):
 def test_pairs_without_a_profile_count_as_missing(tmp_path):
     context = make_context(tmp_path, block_pairs(), max_missing_share=1.0, semantic_negatives_per_user=None)
     semantics, reports, *_ = build(context, ScriptedBackend(garbage=['[{"title":"Title of i3"']))
-    first_shown = {user for user, prompt in user_prompts(context).items() if prompt.user.startswith('[{"title":"Title of i3"')}
+    first_shown = {
+        user for user, prompt in user_prompts(context).items() if prompt.user.startswith('{"items":[{"title":"Title of i3"')
+    }
     assert 0 < len(first_shown) < 6
     assert [report.missing for report in reports] == [len(first_shown), 4 * len(first_shown), 0]
     assert reports[1].total == 24
@@ -356,5 +375,5 @@ def test_two_users_with_the_same_history_share_a_reply_and_keep_their_own_rows(t
     assert [row["user_id"] for row in users] == ["a", "b"]
     assert reports[0].total == 4
     assert len({row["summarization"] for row in users}) == len(
-        {prompt.user for prompt in backend.asked if prompt.user[0] == "["}
+        {prompt.user for prompt in backend.asked if prompt.user.startswith('{"items"')}
     )

@@ -6,7 +6,8 @@ import json
 
 import numpy as np
 import pytest
-from stages_kit import block_pairs, make_context, recbole_training, write_items
+from stages_kit import block_pairs, make_context, write_items
+from stages_recbole import recbole_training
 
 from recbole_hnlm.data.atomic_text import ItemText
 from recbole_hnlm.data.training import TrainingInteractions
@@ -46,9 +47,9 @@ def test_readable_text_stays_readable():
 def test_fields_are_cut_and_empty_ones_left_out():
     settings = validate_settings({"description_max_chars": 10, "review_max_chars": 5})
     text = ItemText(title="T", description="d" * 50_000)
-    assert json.loads(item_prompt(text, settings).user) == {"title": "T", "description": "d" * 10}
+    assert json.loads(item_prompt(text, settings).user)["item"] == {"title": "T", "description": "d" * 10}
     history = [HistoryEntry(text, "r" * 50_000), HistoryEntry(ItemText(title="U", city="Rome"))]
-    assert json.loads(user_prompt(history, settings).user) == [
+    assert json.loads(user_prompt(history, settings).user)["items"] == [
         {"title": "T", "description": "d" * 5, "review": "r" * 5},
         {"title": "U", "city": "Rome"},
     ]
@@ -58,7 +59,9 @@ def test_negative_prompt_has_user_item_and_both_profiles():
     prompt = negative_prompt(
         user_token="7", user_profile="likes x", item_token="9", title="T", item_profile="for y", settings=SETTINGS
     )
-    assert json.loads(prompt.user) == {
+    content = json.loads(prompt.user)
+    assert content.pop("question").endswith("would not choose.")
+    assert content == {
         "person": {"user_id": "7", "enjoys": "likes x"},
         "chosen_item": {"item_id": "9", "title": "T", "enjoyed_by": "for y"},
     }
@@ -136,7 +139,7 @@ def test_histories_are_short_and_pairs_have_text(tmp_path):
     # i6 has categories but no title, which is text; i7 has no row at all
     assert set(item_prompts(context)) == {f"i{n}" for n in range(7)}
     prompts = user_prompts(context)
-    assert {len(json.loads(prompt.user)) for prompt in prompts.values()} == {3}
+    assert {len(json.loads(prompt.user)["items"]) for prompt in prompts.values()} == {3}
     assert sorted(chosen_pairs(context)) == sorted(pair for pair in block_pairs() if pair[1] != "i7")
 
 

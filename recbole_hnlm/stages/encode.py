@@ -109,7 +109,8 @@ def _texts(context: StageContext, kind: StoreKind) -> dict[tuple[str, ...], str]
         return {(token,): item_own_text(text, context.settings) for token, text in context.item_texts.items()}
     if kind == "pairs":
         rows = reply_artifact(context, NEGATIVES).read()
-        return {(row["user_id"], row["item_id"]): row["hard_negative_item"] for row in rows if not is_declined(row)}
+        kept = (row for row in rows if not is_declined(row, context.item_texts[row["item_id"]].title))
+        return {(row["user_id"], row["item_id"]): row["hard_negative_item"] for row in kept}
     profiles = read_profiles(context, ITEM_PROFILES if kind == "item_profiles" else USER_PROFILES)
     return {(token,): text for token, text in profiles.items()}
 

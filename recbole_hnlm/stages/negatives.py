@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,18 @@ if TYPE_CHECKING:
     from recbole_hnlm.stages.context import StageContext
     from recbole_hnlm.stages.session import StageSession
 
-__all__ = ["NEGATIVES", "chosen_pairs", "is_declined", "negative_prompts", "read_profiles", "run_negatives_stage"]
+__all__ = [
+    "NEGATIVES",
+    "chosen_pairs",
+    "count_declined",
+    "is_declined",
+    "negative_prompts",
+    "read_profiles",
+    "run_negatives_stage",
+]
 
 NEGATIVES = "negatives"
+_ARTICLES = frozenset({"a", "an", "the"})
 
 
 def chosen_pairs(context: StageContext) -> list[tuple[str, str]]:
@@ -69,17 +79,41 @@ def negative_prompts(context: StageContext) -> dict[tuple[str, str], Prompt]:
     }
 
 
-def is_declined(row: dict[str, Any]) -> bool:
-    """Whether a row of the artefact says that there is no such item."""
+def is_declined(row: dict[str, Any], title: str) -> bool:
+    """Whether a row of the artefact names no other item: it says "None", or the positive's own title.
+
+    A small model tends to repeat the title. Its vector would push the user from the very item that the user chose, so such a
+    pair gets none.
+
+    Args:
+        row: a row of ``negatives.jsonl``.
+        title: title of the row's positive.
+    """
     reply = HardNegative(hard_negative_item=row["hard_negative_item"], reasoning=row["reasoning"])
-    return reply.is_none
+    words = _title_words(title)
+    return reply.is_none or (bool(words) and _title_words(reply.hard_negative_item) == words)
+
+
+def _title_words(title: str) -> list[str]:
+    """Words of a title in a fixed order, so that "Firm, The" and "the firm" are one."""
+    return sorted(word for word in re.findall(r"\w+", title.casefold()) if word not in _ARTICLES)
+
+
+def count_declined(context: StageContext) -> int:
+    """Number of hard negatives that name no other item.
+
+    Raises:
+        ArtifactError: the artefact is absent or corrupt.
+    """
+    rows = reply_artifact(context, NEGATIVES).read()
+    return sum(is_declined(row, context.item_texts[row["item_id"]].title) for row in rows)
 
 
 def run_negatives_stage(session: StageSession) -> tuple[ReplyCounts, int]:
     """Make or reuse the hard negatives (``negatives.jsonl``).
 
     Returns:
-        The counts, in which pairs whose user or item has no profile are missing, and how many replies are "None".
+        The counts, in which pairs whose user or item has no profile are missing, and how many replies name no other item.
 
     Raises:
         HNLMError: profiles are absent, the model cannot answer, or the folder cannot be written.
@@ -90,5 +124,5 @@ def run_negatives_stage(session: StageSession) -> tuple[ReplyCounts, int]:
     form = hard_negative_format(context.settings)
     counts = run_reply_job(session, ReplyJob(NEGATIVES, keys, list(prompts.values()), form, "hard negatives"))
     without_profile = len(chosen_pairs(context)) - len(prompts)
-    declined = sum(map(is_declined, reply_artifact(context, NEGATIVES).read()))
-    return replace(counts, total=counts.total + without_profile, missing=counts.missing + without_profile), declined
+    counts = replace(counts, total=counts.total + without_profile, missing=counts.missing + without_profile)
+    return counts, count_declined(context)

@@ -44,30 +44,15 @@ _TITLE_MAX_CHARS = 200
 _CATEGORIES_MAX_CHARS = 200
 _CITY_MAX_CHARS = 60
 
-# Worked examples cost little: the instruction is the same for all prompts of a stage, so a backend reads it once. Without
-# them a model of a hundred million parameters repeats the question. They come from several fields, so that none is copied.
-_ITEM_SYSTEM = """\
-You tell who enjoys an item. You get the item as JSON and reply with JSON: "summarization" says what kind of people enjoy it, \
-in at most {profile_max_words} words; "reasoning" says why, in at most {reasoning_max_words} words.
-Item: {{"title":"Alien","categories":"Horror Sci-Fi"}}
-Reply: {{"summarization":"fans of tense space horror and dark science fiction","reasoning":"monster on a space ship"}}
-Item: {{"title":"Miles Davis - Kind of Blue","categories":"Jazz"}}
-Reply: {{"summarization":"listeners of calm modern jazz and long trumpet solos","reasoning":"classic quiet jazz record"}}
-Item: {{"title":"Wooden Train Set, 60 Pieces","categories":"Toys, Vehicles"}}
-Reply: {{"summarization":"parents of small children who love trains and building","reasoning":"sturdy toy for young builders"}}\
-"""
-_USER_SYSTEM = """\
-You tell what a person enjoys. You get items that the person enjoyed as JSON and reply with JSON: "summarization" says which \
-kinds of items this person enjoys, in at most {profile_max_words} words; "reasoning" says why, in at most \
-{reasoning_max_words} words.
-Items: [{{"title":"Alien","categories":"Horror Sci-Fi"}},{{"title":"Blade Runner","categories":"Sci-Fi"}},\
-{{"title":"The Fly","categories":"Horror"}}]
-Reply: {{"summarization":"dark science fiction, horror and stories about machines and monsters","reasoning":"horror and \
-science fiction throughout"}}
-Items: [{{"title":"Miles Davis - Kind of Blue","categories":"Jazz"}},{{"title":"Norah Jones - Come Away with Me",\
-"categories":"Vocal Jazz"}},{{"title":"Nina Simone - Pastel Blues","categories":"Blues"}}]
-Reply: {{"summarization":"calm jazz, blues and warm voices with a piano","reasoning":"mostly quiet jazz and blues"}}\
-"""
+# A small model answers what stands last, so each document ends with its question; worked examples in the instruction make
+# the embedded model repeat them as profiles, and it names other items only with them.
+_ITEM_SYSTEM = (
+    "You know what people like. Answer with JSON: a summarization of at most {profile_max_words} words and a reasoning of at "
+    "most {reasoning_max_words} words."
+)
+_ITEM_QUESTION = "This person enjoyed the item. Which genres and themes does this person enjoy? Begin with: This person enjoys"
+_USER_SYSTEM = _ITEM_SYSTEM
+_USER_QUESTION = "Which genres and themes does this person enjoy? Begin with: This person enjoys"
 _NEGATIVE_SYSTEM = """\
 You name a hard negative: a real item that looks right for a person, but is not what this person wants. You get the person and \
 an item that the person chose as JSON and reply with JSON: "hard_negative_item" is only the name of another item of the same \
@@ -83,6 +68,8 @@ Input: {{"person":{{"user_id":"u3","enjoys":"wooden toys and trains for small ch
 "title":"Wooden Train Set, 60 Pieces","enjoyed_by":"parents of small children"}}}}
 Reply: {{"hard_negative_item":"Electric Model Railway for Collectors","reasoning":"trains, but too fragile for children"}}\
 """
+
+_NEGATIVE_QUESTION = "Name another item that looks similar, but that this person would not choose."
 
 # "<" and ">" open and close the special tokens of most chat templates, and "&" the entities of markup.
 _ANGLES = re.compile("[<>&\x7f-\x9f\u2028\u2029]")
@@ -150,7 +137,8 @@ def _item_fields(text: ItemText, description_max_chars: int) -> dict[str, str]:
 
 def item_prompt(text: ItemText, settings: HNLMSettings) -> Prompt:
     """S_i and an item: which kinds of users enjoy it."""
-    return Prompt(_instruction(_ITEM_SYSTEM, settings), safe_json(_item_fields(text, settings.description_max_chars)))
+    content = {"item": _item_fields(text, settings.description_max_chars), "question": _ITEM_QUESTION}
+    return Prompt(_instruction(_ITEM_SYSTEM, settings), safe_json(content))
 
 
 def user_prompt(history: Sequence[HistoryEntry], settings: HNLMSettings) -> Prompt:
@@ -165,7 +153,7 @@ def user_prompt(history: Sequence[HistoryEntry], settings: HNLMSettings) -> Prom
         fields = _item_fields(entry.text, share)
         review = cut_text(entry.review, settings.review_max_chars)
         entries.append({**fields, "review": review} if review else fields)
-    return Prompt(_instruction(_USER_SYSTEM, settings), safe_json(entries))
+    return Prompt(_instruction(_USER_SYSTEM, settings), safe_json({"items": entries, "question": _USER_QUESTION}))
 
 
 def negative_prompt(
@@ -175,6 +163,7 @@ def negative_prompt(
     content = {
         "person": {"user_id": user_token, "enjoys": user_profile},
         "chosen_item": {"item_id": item_token, "title": cut_text(title, _TITLE_MAX_CHARS), "enjoyed_by": item_profile},
+        "question": _NEGATIVE_QUESTION,
     }
     return Prompt(_instruction(_NEGATIVE_SYSTEM, settings), safe_json(content))
 
@@ -182,8 +171,9 @@ def negative_prompt(
 def prompt_hash(settings: HNLMSettings) -> str:
     """16 hex digits over the prompt version, the instructions and the settings that shape the prompts' data."""
     instructions = [_instruction(template, settings) for template in (_ITEM_SYSTEM, _USER_SYSTEM, _NEGATIVE_SYSTEM)]
+    questions = [_ITEM_QUESTION, _USER_QUESTION, _NEGATIVE_QUESTION]
     limits = [settings.description_max_chars, settings.review_max_chars, settings.profile_history_length]
-    return text_digest([str(PROMPT_VERSION), *instructions, json.dumps(limits)])[:16]
+    return text_digest([str(PROMPT_VERSION), *instructions, *questions, json.dumps(limits)])[:16]
 
 
 def prompt_digest(prompt: Prompt) -> str:
