@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from recbole_hnlm.atomic import swapped_in
 from recbole_hnlm.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -65,19 +65,10 @@ def write_atomically(path: Path, chunks: Iterable[bytes]) -> str:
         ArtifactError: the file cannot be written.
     """
     digest = hashlib.sha256()
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with disk_errors_reported(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                for chunk in chunks:
-                    digest.update(chunk)
-                    file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with disk_errors_reported(path.parent), swapped_in(path) as temporary, temporary.open("wb") as file:
+        for chunk in chunks:
+            digest.update(chunk)
+            file.write(chunk)
     return digest.hexdigest()
 
 

@@ -13,7 +13,7 @@ from recbole_hnlm.errors import ArtifactError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["replacing"]
+__all__ = ["replacing", "swapped_in"]
 
 
 def _fsync(path: Path) -> None:
@@ -25,22 +25,34 @@ def _fsync(path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def swapped_in(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place once the block ends without an error.
+
+    Raises:
+        OSError: whatever the system says; an earlier file of that name is left as it was.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        _fsync(partial)
+        partial.replace(path)
+        _fsync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """As :func:`swapped_in`, with a failed write reported as one line.
 
     Raises:
         ArtifactError: the disk is full or the place cannot be written; an earlier file of that name is left as it was.
     """
     target = Path(path)
-    partial = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        _fsync(partial)
-        partial.replace(target)
-        _fsync(target.parent)
+        with swapped_in(target) as partial:
+            yield partial
     except OSError as error:
         what = "the disk is full" if error.errno == errno.ENOSPC else str(error)
         raise ArtifactError(f"cannot write {target}: {what}; free space or choose another folder, then run again") from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -67,7 +67,7 @@ class HNLMSettings(BaseModel):
     llm_quantization: Literal["none", "4bit", "8bit"] = Field("none", description="Load the LLM's weights in 4 or 8 bits.")
     llm_dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="Compute type of the LLM.")
     llm_trust_remote_code: bool = Field(False, description="Run code that comes with a hub model.")
-    llm_batch_size: AtLeastOne = Field(64, description="Prompts that are generated together (transformers).")
+    llm_batch_size: AtLeastOne = Field(128, description="Prompts that are generated together (transformers).")
     llm_concurrency: AtLeastOne = Field(16, description="Requests that are under way at once (openai).")
     llm_timeout: Positive = Field(120.0, description="Seconds to wait for one answer of a server.")
     llm_max_retries: Annotated[int, Field(ge=0)] = Field(4, description="Times a failed request to a server is sent again.")
@@ -80,10 +80,13 @@ class HNLMSettings(BaseModel):
 
     # --- prompts and replies ---------------------------------------------------------------------------------------
     profile_history_length: AtLeastOne = Field(8, description="Training items that a user's prompt shows at most.")
-    profile_max_words: Annotated[int, Field(ge=1, le=100)] = Field(
-        20, description="Words of a profile's summarization at most."
+    profile_items: Literal["needed", "all"] = Field(
+        "needed", description="Items that get a profile: needed (those that a chosen pair or the alignment reads) or all."
     )
-    reasoning_max_words: AtLeastOne = Field(8, description="Words of a reply's reasoning at most.")
+    profile_max_words: Annotated[int, Field(ge=1, le=100)] = Field(
+        15, description="Words of a profile's summarization at most."
+    )
+    reasoning_max_words: AtLeastOne = Field(5, description="Words of a reply's reasoning at most.")
     negative_max_words: Annotated[int, Field(ge=1, le=20)] = Field(8, description="Words of a hard negative's name at most.")
 
     # --- vectors ---------------------------------------------------------------------------------------------------

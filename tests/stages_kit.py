@@ -96,7 +96,7 @@ def make_context(tmp_path, pairs, *, titles=None, ratings=None, **settings):
         np.array([users.index(user) + 1 for user, _ in pairs]),
         np.array([items.index(item) + 1 for _, item in pairs]),
     )
-    values = {"artifact_dir": str(tmp_path / "artifacts"), "encoder_batch_size": 4, **settings}
+    values = {"artifact_dir": str(tmp_path / "artifacts"), "encoder_batch_size": 4, "profile_items": "all", **settings}
     return StageContext(validate_settings(values), "toy", tmp_path / "toy", training, ratings=ratings)
 
 

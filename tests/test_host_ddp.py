@@ -31,9 +31,10 @@ def _train_and_report(rank, request, keys, folder):
     (folder / f"rank{rank}.json").write_text(json.dumps({**record, "weights": weights}, default=float))
 
 
-def test_two_ranks_agree_and_evaluate_like_one_process(workdir, tiny_keys):
+@pytest.mark.parametrize(("model", "own"), [("LightGCN", {}), ("HNLMLightGCN", {"negative_route": "none"})])
+def test_two_ranks_agree_and_evaluate_like_one_process(workdir, tiny_keys, model, own):
     request = RunRequest(
-        "LightGCN", "tiny", config_dict={**tiny_keys, "epochs": 2, "metrics": ["Recall", "MRR", "ItemCoverage"]}
+        model, "tiny", config_dict={**tiny_keys, **own, "epochs": 2, "metrics": ["Recall", "MRR", "ItemCoverage"]}
     )
     spawn(_train_and_report, args=(request, LaunchOptions(nproc=2).keys(), workdir), nprocs=2)
     first, second = (json.loads((workdir / f"rank{rank}.json").read_text()) for rank in range(2))

@@ -226,7 +226,7 @@ def test_missing_vectors_are_an_error_that_says_what_to_do(tmp_path):
 
 
 def test_alignment_with_profiles_needs_profiles_of_users(tmp_path):
-    with pytest.raises(ArtifactError, match="no vectors of user profiles; .*--alignment_source=text"):
+    with pytest.raises(ArtifactError, match=r"no vectors of user profiles; .*--alignment_source=text"):
         build(make_config(tmp_path, alignment_source="profile"), vectors=True)
 
 

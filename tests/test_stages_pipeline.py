@@ -18,8 +18,9 @@ from stages_kit import NoBackend, ScriptedBackend, ScriptedEncoder, block_pairs,
 from recbole_hnlm.errors import ArtifactError, BackendError, ConfigError, DataError
 from recbole_hnlm.show import nearest_rows, show_user
 from recbole_hnlm.stages import STAGES, build_semantics, run_stage
-from recbole_hnlm.stages.negatives import chosen_pairs, is_declined
-from recbole_hnlm.stages.profile import user_prompts
+from recbole_hnlm.stages.choices import chosen_pairs
+from recbole_hnlm.stages.negatives import is_declined
+from recbole_hnlm.stages.profile import item_prompts, user_prompts
 from recbole_hnlm.stages.replies import reply_artifact
 
 
@@ -50,6 +51,18 @@ def test_each_training_pair_gets_the_vector_of_its_own_negative(tmp_path):
     assert semantics.item_mask.tolist() == [False, *[True] * 8]
     assert np.allclose(semantics.item_vectors[3], vector_of(f"Title of {training.item_tokens[3]}. Things"), atol=1e-3)
     assert semantics.user_vectors is None
+
+
+def test_only_items_whose_profile_is_read_are_profiled(tmp_path):
+    context = make_context(tmp_path, block_pairs(), profile_items="needed")
+    chosen = {item for _, item in chosen_pairs(context)}
+    assert 0 < len(chosen) < 8
+    assert set(item_prompts(context)) == chosen
+    _, reports, *_ = build(context)
+    assert [report.total for report in reports] == [len(chosen) + 6, 6, 14]
+    assert reports[1].missing == 0
+    settings = context.settings.model_copy(update={"alignment_source": "profile"})
+    assert len(item_prompts(replace(context, settings=settings))) == 8
 
 
 def test_a_second_run_asks_and_encodes_nothing(tmp_path):

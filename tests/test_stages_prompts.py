@@ -13,8 +13,7 @@ from recbole_hnlm.data.atomic_text import ItemText
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.settings import validate_settings
 from recbole_hnlm.stages import StageContext
-from recbole_hnlm.stages.choices import choose_rows
-from recbole_hnlm.stages.negatives import chosen_pairs
+from recbole_hnlm.stages.choices import choose_rows, chosen_pairs
 from recbole_hnlm.stages.profile import item_prompts, user_prompts
 from recbole_hnlm.stages.prompts import HistoryEntry, item_prompt, negative_prompt, prompt_hash, safe_json, user_prompt
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from recbole_hnlm.llm.replies import HardNegative, hard_negative_format
-from recbole_hnlm.stages.choices import choose_rows
+from recbole_hnlm.stages.choices import chosen_pairs
 from recbole_hnlm.stages.profile import ITEM_PROFILES, USER_PROFILES
 from recbole_hnlm.stages.prompts import negative_prompt
 from recbole_hnlm.stages.replies import ReplyCounts, ReplyJob, reply_artifact, run_reply_job
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NEGATIVES",
-    "chosen_pairs",
     "count_declined",
     "is_declined",
     "negative_prompts",
@@ -29,23 +28,6 @@ __all__ = [
 
 NEGATIVES = "negatives"
 _ARTICLES = frozenset({"a", "an", "the"})
-
-
-def chosen_pairs(context: StageContext) -> list[tuple[str, str]]:
-    """(user token, item token) of the pairs that get a semantic negative.
-
-    ``semantic_negatives_per_user`` training pairs of each user, among those whose item has text, seeded by ``llm_seed``.
-    """
-    training, settings = context.training, context.settings
-    rows = choose_rows(
-        training,
-        settings.semantic_negatives_per_user,
-        seed=settings.llm_seed,
-        purpose="negatives",
-        eligible=context.items_with_text,
-    )
-    users, items = training.user_tokens[training.users[rows]], training.item_tokens[training.items[rows]]
-    return [(str(user), str(item)) for user, item in zip(users, items, strict=True)]
 
 
 def read_profiles(context: StageContext, name: str) -> dict[str, str]:

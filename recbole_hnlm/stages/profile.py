@@ -1,4 +1,4 @@
-"""Stage ``profile``: p_i for every item with text, then p_u for every user with such items in training."""
+"""Stage ``profile``: p_i of the items that a term of the loss leads to, then p_u of every user with such items in training."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from recbole_hnlm.llm.replies import profile_format
+from recbole_hnlm.stages.choices import chosen_pairs
 from recbole_hnlm.stages.prompts import HistoryEntry, item_prompt, user_prompt
 from recbole_hnlm.stages.replies import ReplyCounts, ReplyJob, run_reply_job
 
@@ -14,16 +15,28 @@ if TYPE_CHECKING:
     from recbole_hnlm.stages.context import StageContext
     from recbole_hnlm.stages.session import StageSession
 
-__all__ = ["ITEM_PROFILES", "USER_PROFILES", "item_prompts", "run_profile_stage", "user_prompts"]
+__all__ = ["ITEM_PROFILES", "USER_PROFILES", "item_prompts", "profiled_items", "run_profile_stage", "user_prompts"]
 
 ITEM_PROFILES = "profiles_items"
 USER_PROFILES = "profiles_users"
 
 
+def profiled_items(context: StageContext) -> list[str]:
+    """Raw tokens of the items with text that get a profile, in the order of internal ids.
+
+    With ``profile_items: needed`` these are the items of the pairs that get a semantic negative, since no other item's profile
+    is read; with ``all``, and where the alignment reads profiles, every item with text.
+    """
+    tokens = [str(token) for token in context.training.item_tokens[1:] if str(token) in context.item_texts]
+    if context.settings.profile_items == "all" or context.settings.alignment_source == "profile":
+        return tokens
+    needed = {item for _, item in chosen_pairs(context)}
+    return [token for token in tokens if token in needed]
+
+
 def item_prompts(context: StageContext) -> dict[str, Prompt]:
-    """Prompt of every item with text, by raw token, in the order of internal ids."""
-    tokens = (str(token) for token in context.training.item_tokens[1:])
-    return {token: item_prompt(context.item_texts[token], context.settings) for token in tokens if token in context.item_texts}
+    """Prompt of every item of :func:`profiled_items`, by raw token."""
+    return {token: item_prompt(context.item_texts[token], context.settings) for token in profiled_items(context)}
 
 
 def user_prompts(context: StageContext) -> dict[str, Prompt]:
