@@ -108,7 +108,7 @@ class Bench:
         self.grammars = JsonGrammars(self.tokenizer, self.model.config.vocab_size, 2)
         self.encoder = PromptEncoder(self.tokenizer)
         self.opening = self.grammars.opening(self.format.schema)
-        self.head = self.encoder.prefix(SYSTEM)
+        self.head = self.encoder.prefix(prompts[0])
         self.suffixes = sorted((self.encoder.suffix(prompt, self.opening) for prompt in prompts), key=len, reverse=True)
 
     def batch(self, rows: list[list[int]], shared: int, lengths: list[int] | None = None) -> list[list[int] | None]:

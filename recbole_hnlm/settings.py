@@ -74,12 +74,13 @@ class HNLMSettings(BaseModel):
     llm_reply_attempts: AtLeastOne = Field(
         2, description="Times a prompt is asked until its reply is valid; then it counts as missing."
     )
-    llm_temperature: NonNegative = Field(0.0, description="Sampling temperature; 0 decodes greedily.")
+    llm_temperature: NonNegative = Field(0.0, description="Sampling temperature of profiles; 0 decodes greedily.")
+    negative_temperature: NonNegative = Field(0.7, description="Sampling temperature of hard negatives; 0 decodes greedily.")
     llm_seed: int = Field(0, description="Seed of sampling and of the choice of pairs; independent of RecBole's seed.")
     max_missing_share: Share = Field(0.05, description="Share of missing replies above which a stage fails.")
 
     # --- prompts and replies ---------------------------------------------------------------------------------------
-    profile_history_length: AtLeastOne = Field(8, description="Training items that a user's prompt shows at most.")
+    profile_history_length: AtLeastOne = Field(6, description="Training items that a user's prompt shows at most.")
     profile_items: Literal["needed", "all"] = Field(
         "needed", description="Items that get a profile: needed (those that a chosen pair or the alignment reads) or all."
     )
@@ -110,7 +111,7 @@ class HNLMSettings(BaseModel):
     mix_weight: Share = Field(0.01, description="Share a of the semantic vector in the mixed negative a*h + (1-a)*e_j.")
     contrast_weight: NonNegative = Field(0.001, description="Weight of the contrast term that pushes e_u from h_ui.")
     contrast_temperature: Positive = Field(0.2, description="Temperature of the contrast term.")
-    alignment_weight: NonNegative = Field(0.01, description="Weight of the two-way alignment of CF and text embeddings.")
+    alignment_weight: NonNegative = Field(0.003, description="Weight of the two-way alignment of CF and text embeddings.")
     alignment_temperature: Positive = Field(0.2, description="Temperature of the alignment term.")
     alignment_source: Literal["text", "profile"] = Field(
         "text", description="Text side of the alignment: items' own text (users: mean of their items) or the LLM's profiles."

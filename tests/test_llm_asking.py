@@ -86,8 +86,8 @@ def test_model_instruction_and_decoding_are_part_of_the_address(cache, change):
 
 def test_content_key_separates_its_parts():
     identity, decoding = ModelIdentity("b", "n", "r", "p"), Decoding(1, 0.0, 0, {})
-    pairs = [("ab", "c"), ("a", "bc"), ("abc", ""), ("", "abc")]
-    assert len({content_key(identity, Prompt(*pair), decoding) for pair in pairs}) == 4
+    parts = [("ab", "c"), ("a", "bc"), ("abc", ""), ("", "abc"), ("ab", "c", (("d", "e"),)), ("ab", "c", (("de", ""),))]
+    assert len({content_key(identity, Prompt(*part), decoding) for part in parts}) == 6
 
 
 def test_an_invalid_reply_is_asked_again_hotter_with_another_seed(cache):

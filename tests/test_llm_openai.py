@@ -64,6 +64,7 @@ def test_order_concurrency_and_what_is_sent(monkeypatch):
     assert body["response_format"]["json_schema"]["schema"] == FORMAT.schema
     assert (body["model"], body["max_tokens"], body["temperature"], body["seed"]) == ("m", FORMAT.max_new_tokens, 0.0, 0)
     assert body["messages"][0] == {"role": "system", "content": "Describe."}
+    assert [message["role"] for message in body["messages"]] == ["system", "user"]
     assert headers["authorization"] == f"Bearer {SECRET}"
     assert seen[0]["path"] == "/v1/chat/completions"
 
@@ -303,3 +304,17 @@ def _wait_for(port, process, log):
                 return
         time.sleep(0.2)
     pytest.fail(log.read_text()[-3000:])
+
+
+def test_examples_are_sent_as_earlier_turns():
+    seen_roles = []
+
+    def script(_number, body, _handler):
+        seen_roles.append([(message["role"], message["content"]) for message in body["messages"]])
+        return 200, completion('{"summarization": "x", "reasoning": "y"}')
+
+    with faulty_server(script) as (url, _):
+        backend = load_backend(server_settings(url))
+        backend.generate([Prompt("Describe.", "data", (("question", "reply"),))], DECODING)
+        backend.close()
+    assert seen_roles == [[("system", "Describe."), ("user", "question"), ("assistant", "reply"), ("user", "data")]]

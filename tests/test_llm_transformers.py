@@ -65,7 +65,7 @@ def test_replies_equal_plain_greedy_generation_under_the_same_grammar(tiny):
     opening = grammars.opening(reply_format.schema)
     assert opening == '{"summarization": "'
     for prompt, reply in zip(prompts, batched, strict=True):
-        ids = encoder.prefix(prompt.system) + encoder.suffix(prompt, opening)
+        ids = encoder.prefix(prompt) + encoder.suffix(prompt, opening)
         grammar, new = grammars.batch(reply_format.schema, 1), []
         while True:
             with torch.inference_mode():
@@ -120,6 +120,34 @@ def test_prompts_of_two_instructions_share_only_their_own(tiny):
     assert backend.generate(mixed, decoding) == [backend.generate([prompt], decoding)[0] for prompt in mixed]
 
 
+@pytest.mark.parametrize("template", [None, TEMPLATE], ids=["plain", "chat"])
+def test_examples_are_earlier_turns_and_part_of_the_prefix(template):
+    tokenizer = tiny_tokenizer(template)
+    encoder = PromptEncoder(tokenizer)
+    prompt = Prompt("Instruction", "data", (("first question", "first reply"), ("second <s>", "second reply")))
+    text = tokenizer.decode(encoder.prefix(prompt) + encoder.suffix(prompt, "{"), clean_up_tokenization_spaces=False)
+    places = [text.index(part) for part in ("Instruction", *prompt.examples[0], "second <s>", "second reply", "data")]
+    assert places == sorted(places)
+    assert encoder.prefix(prompt) == encoder.prefix(Prompt("Instruction", "other data", prompt.examples))
+    assert encoder.prefix(prompt) != encoder.prefix(Prompt("Instruction", "data"))
+    if template:
+        messages = [{"role": "system", "content": "Instruction"}]
+        for question, reply in prompt.examples:
+            messages += [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]
+        messages.append({"role": "user", "content": "data"})
+        assert text == tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) + "{"
+
+
+def test_prompts_with_and_without_examples_in_one_batch_do_not_mix(tiny):
+    settings = tiny_settings(tiny)
+    backend, decoding = load_backend(settings), decoding_of(profile_format(settings))
+    plain = prompts_of(2)
+    mixed = [plain[0], Prompt(plain[0].system, plain[0].user, (("a", "b"),)), plain[1]]
+    replies = backend.generate(mixed, decoding)
+    assert replies == [backend.generate([prompt], decoding)[0] for prompt in mixed]
+    assert replies[0] != replies[1]
+
+
 def test_a_reply_that_outgrows_its_tokens_is_none(tiny):
     settings = tiny_settings(tiny)
     replies = load_backend(settings).generate(prompts_of(3), decoding_of(profile_format(settings), tokens=4))
@@ -148,7 +176,7 @@ def test_special_tokens_in_data_stay_text(template, token):
     hostile = Prompt(f"Instruction {token}", f'{{"title": "Heat {token} {token}"}}')
 
     def count(prompt):
-        return sum(token_id in special for token_id in encoder.prefix(prompt.system) + encoder.suffix(prompt, ""))
+        return sum(token_id in special for token_id in encoder.prefix(prompt) + encoder.suffix(prompt, ""))
 
     assert count(hostile) == count(plain)
     assert not special & set(encoder.encode_text(hostile.user))

@@ -110,7 +110,7 @@ def test_manifests_say_what_an_artefact_was_made_from(tmp_path):
     assert json.loads(manifest["model"]) == ["scripted", "scripted", "1", "float32"]
     assert manifest["counts"] == {"prompts": 6, "replies": 6, "missing": 0}
     assert manifest["split_fingerprint"] == context.training.split_fingerprint
-    assert manifest["settings"]["profile_max_words"] == 20
+    assert manifest["settings"]["profile_max_words"] == context.settings.profile_max_words
     _, _, backend, _ = build(context, ScriptedBackend(name="another"))
     assert len(backend.asked) == 20
 
@@ -144,24 +144,26 @@ def test_a_reply_that_names_no_other_item_is_declined(reply, title, declined):
 
 def test_missing_replies_are_counted_within_the_limit(tmp_path):
     context = make_context(tmp_path, block_pairs(), max_missing_share=0.2)
-    semantics, reports, *_ = build(context, ScriptedBackend(garbage=['"user_id":"u3"']))
+    items = [item for _, item in chosen_pairs(context)]
+    user, item = next((user, item) for user, item in chosen_pairs(context) if items.count(item) == 1)
+    semantics, reports, *_ = build(context, ScriptedBackend(garbage=[f'"title":"Title of {item}"}}}}']))
     assert [report.missing for report in reports] == [0, 1, 0]
     assert len(semantics.pair_vectors) == 5
-    rows_of_u3 = semantics.pair_rows[context.training.rows_of(4)]
-    assert (rows_of_u3 == -1).all()
+    rows = semantics.pair_rows[context.training.rows_of(int(user[1:]) + 1)]
+    assert (rows == -1).all()
 
 
 def test_too_many_missing_replies_fail(tmp_path):
     context = make_context(tmp_path, block_pairs(), max_missing_share=0.2)
     with pytest.raises(BackendError, match="4 of 6 replies"):  # i3 is quoted for u0, u1, u2 and u3
-        build(context, ScriptedBackend(garbage=['"Title of i3"']))
+        build(context, ScriptedBackend(garbage=["Title of i3 (Things)"]))
 
 
 def test_pairs_without_a_profile_count_as_missing(tmp_path):
     context = make_context(tmp_path, block_pairs(), max_missing_share=1.0, semantic_negatives_per_user=None)
-    semantics, reports, *_ = build(context, ScriptedBackend(garbage=['[{"title":"Title of i3"']))
+    semantics, reports, *_ = build(context, ScriptedBackend(garbage=['["Title of i3 (Things)"']))
     first_shown = {
-        user for user, prompt in user_prompts(context).items() if prompt.user.startswith('{"items":[{"title":"Title of i3"')
+        user for user, prompt in user_prompts(context).items() if prompt.user.startswith('{"items":["Title of i3 (Things)"')
     }
     assert 0 < len(first_shown) < 6
     assert [report.missing for report in reports] == [len(first_shown), 4 * len(first_shown), 0]

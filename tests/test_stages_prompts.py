@@ -11,6 +11,7 @@ from stages_recbole import recbole_training
 
 from recbole_hnlm.data.atomic_text import ItemText
 from recbole_hnlm.data.training import TrainingInteractions
+from recbole_hnlm.llm.replies import hard_negative_format
 from recbole_hnlm.settings import validate_settings
 from recbole_hnlm.stages import StageContext
 from recbole_hnlm.stages.choices import choose_rows, chosen_pairs
@@ -54,23 +55,26 @@ def test_fields_are_cut_and_empty_ones_left_out():
     ]
 
 
-def test_negative_prompt_has_user_item_and_both_profiles():
-    prompt = negative_prompt(
-        user_token="7", user_profile="likes x", item_token="9", title="T", item_profile="for y", settings=SETTINGS
-    )
-    content = json.loads(prompt.user)
-    assert content.pop("question").endswith("would not choose.")
-    assert content == {
-        "person": {"user_id": "7", "enjoys": "likes x"},
-        "chosen_item": {"item_id": "9", "title": "T", "enjoyed_by": "for y"},
-    }
+def test_known_title_and_categories_are_written_short():
+    history = [HistoryEntry(ItemText(title="T", categories="A, B")), HistoryEntry(ItemText(title="U"))]
+    assert json.loads(user_prompt(history, SETTINGS).user)["items"] == ["T (A, B)", "U"]
+    reviewed = [HistoryEntry(ItemText(title="T", categories="A"), "fine")]
+    assert json.loads(user_prompt(reviewed, SETTINGS).user)["items"] == [{"title": "T", "categories": "A", "review": "fine"}]
+
+
+def test_negative_prompt_has_both_profiles_and_the_title():
+    prompt = negative_prompt(user_profile="This person enjoys x", title="T", item_profile="for y", settings=SETTINGS)
+    assert json.loads(prompt.user) == {"person": {"enjoys": "x"}, "chosen_item": {"enjoyed_by": "for y", "title": "T"}}
+    for question, reply in prompt.examples:
+        assert json.loads(question).keys() == json.loads(prompt.user).keys()
+        assert hard_negative_format(SETTINGS).model.model_validate_json(reply).hard_negative_item not in question
 
 
 def test_instructions_state_the_word_limits_and_enter_the_hash():
     settings = validate_settings({"profile_max_words": 33, "negative_max_words": 7})
     assert "33 words" in item_prompt(ItemText("T"), settings).system
     assert "33 words" in user_prompt([], settings).system
-    negative = negative_prompt(user_token="", user_profile="", item_token="", title="", item_profile="", settings=settings)
+    negative = negative_prompt(user_profile="", title="", item_profile="", settings=settings)
     assert "7 words" in negative.system
     hashes = {prompt_hash(validate_settings(values)) for values in ({}, {"profile_max_words": 33}, {"review_max_chars": 9})}
     assert len(hashes) == 3

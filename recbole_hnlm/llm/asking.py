@@ -84,14 +84,14 @@ def ask(
         prompts: the prompts; any number, repetitions allowed.
         reply_format: the form of the replies.
         cache: where valid replies are kept.
-        settings: ``llm_temperature``, ``llm_seed``, ``llm_reply_attempts`` and ``max_missing_share`` are read.
+        settings: ``llm_seed``, ``llm_reply_attempts`` and ``max_missing_share`` are read.
         description: what is asked, for progress bar and messages, such as ``item profiles``.
 
     Raises:
         BackendError: more than ``max_missing_share`` of the prompts have no valid reply, or the backend cannot answer at all.
         ArtifactError: the cache cannot be read or written.
     """
-    first = Decoding(reply_format.max_new_tokens, settings.llm_temperature, settings.llm_seed, reply_format.schema)
+    first = Decoding(reply_format.max_new_tokens, reply_format.temperature, settings.llm_seed, reply_format.schema)
     keys = [content_key(backend.identity, prompt, first) for prompt in prompts]
     found: dict[str, BaseModel] = {}
     for key, text in cache.get_many(list(dict.fromkeys(keys))).items():

@@ -31,7 +31,13 @@ _BUSY_SECONDS = 60.0
 def content_key(identity: ModelIdentity, prompt: Prompt, decoding: Decoding) -> str:
     """Return the address of a reply: 64 hex digits, separating all parts."""
     digest = hashlib.sha256()
-    for part in (identity.key(), prompt.system, prompt.user, decoding.key()):
+    for part in (
+        identity.key(),
+        prompt.system,
+        prompt.user,
+        decoding.key(),
+        *(text for pair in prompt.examples for text in pair),
+    ):
         encoded = part.encode("utf-8", "surrogatepass")
         digest.update(len(encoded).to_bytes(8, "little"))
         digest.update(encoded)

@@ -239,7 +239,11 @@ class OpenAIBackend:
         else:
             schema = json.dumps(decoding.schema, ensure_ascii=True)
             system = f"{system}\n\nReply with one JSON object that satisfies this JSON schema, and with nothing else:\n{schema}"
-        body["messages"] = [{"role": "system", "content": system}, {"role": "user", "content": prompt.user}]
+        turns = [*(text for example in prompt.examples for text in example), prompt.user]
+        body["messages"] = [
+            {"role": "system", "content": system},
+            *({"role": ("user", "assistant")[turn % 2], "content": text} for turn, text in enumerate(turns)),
+        ]
         return body
 
     def _connect(self) -> AsyncOpenAI:

@@ -25,10 +25,18 @@ class Prompt:
     Attributes:
         system: the instruction, shared by all prompts of a stage.
         user: a JSON document with the data; it may hold any text and is never read as template or special tokens.
+        examples: worked examples, (user message, reply) each, shared by all prompts of a stage; they are sent as earlier turns
+            of the conversation, which a small model follows better than examples inside the instruction.
     """
 
     system: str
     user: str
+    examples: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def head(self) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """What all prompts of a stage share: the instruction and the examples."""
+        return self.system, self.examples
 
 
 @dataclass(frozen=True)

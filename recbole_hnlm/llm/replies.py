@@ -111,11 +111,13 @@ class ReplyFormat:
         schema: JSON schema of the same form, for decoding under a grammar and for servers.
         max_new_tokens: enough for the longest reply that the schema allows when a character takes at most one token, as ASCII
             text does; a longer reply counts as no answer.
+        temperature: sampling temperature of the first attempt; 0 decodes greedily.
     """
 
     model: type[BaseModel]
     schema: dict[str, Any]
     max_new_tokens: int
+    temperature: float = 0.0
 
 
 def _words_at_most(limit: int) -> Callable[[str], str]:
@@ -129,7 +131,7 @@ def _words_at_most(limit: int) -> Callable[[str], str]:
 
 
 @lru_cache(maxsize=32)
-def _format(base: type[BaseModel], limits: tuple[tuple[str, int], ...]) -> ReplyFormat:
+def _format(base: type[BaseModel], limits: tuple[tuple[str, int], ...], temperature: float) -> ReplyFormat:
     fields: dict[str, Any] = {name: (Annotated[Text, AfterValidator(_words_at_most(limit))], ...) for name, limit in limits}
     model = create_model(f"Limited{base.__name__}", __base__=base, **fields)
     word = f"{_WORD_CHARACTER}{{1,{MAX_WORD_CHARS}}}[,.;:!?]?"
@@ -140,19 +142,19 @@ def _format(base: type[BaseModel], limits: tuple[tuple[str, int], ...]) -> Reply
         "additionalProperties": False,
     }
     words = sum(limit for _, limit in limits)
-    return ReplyFormat(model, schema, words * (MAX_WORD_CHARS + 2) + _TOKENS_FOR_STRUCTURE)
+    return ReplyFormat(model, schema, words * (MAX_WORD_CHARS + 2) + _TOKENS_FOR_STRUCTURE, temperature)
 
 
 def profile_format(settings: HNLMSettings) -> ReplyFormat:
     """Return the form of a profile under the settings' word limits; its model is a subclass of :class:`Profile`."""
     limits = (("summarization", settings.profile_max_words), ("reasoning", settings.reasoning_max_words))
-    return _format(Profile, limits)
+    return _format(Profile, limits, settings.llm_temperature)
 
 
 def hard_negative_format(settings: HNLMSettings) -> ReplyFormat:
     """Return the form of a hard negative under the settings' word limits; its model subclasses :class:`HardNegative`."""
     limits = (("hard_negative_item", settings.negative_max_words), ("reasoning", settings.reasoning_max_words))
-    return _format(HardNegative, limits)
+    return _format(HardNegative, limits, settings.negative_temperature)
 
 
 def parse_reply(text: str | None, reply_format: ReplyFormat) -> BaseModel | None:

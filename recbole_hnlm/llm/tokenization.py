@@ -1,17 +1,16 @@
 """From a prompt to token ids, so that nothing in the prompt's text can become a special token.
 
-A chat template is rendered with two placeholders in place of the instruction and the data. The template's own text is tokenised
-with special tokens, the instruction and the data are tokenised apart from it and without: a title that holds ``<|im_end|>`` or
+A chat template is rendered with placeholders in place of the instruction, the examples and the data. The template's own text is
+tokenised with special tokens, the placed texts are tokenised apart from it and without: a title that holds ``<|im_end|>`` or
 ``[INST]`` becomes ordinary tokens. The stages escape such text in their JSON too; this is the second wall.
 
-The tokens of the instruction and of the template around it are the same for all prompts of a stage: they are the prefix whose
-keys and values are computed once.
+The tokens of the instruction, of the examples and of the template around them are the same for all prompts of a stage: they are
+the prefix whose keys and values are computed once.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from recbole_hnlm.errors import BackendError
@@ -23,24 +22,16 @@ if TYPE_CHECKING:
 
 __all__ = ["PromptEncoder"]
 
-_SYSTEM, _USER = "HNLM-INSTRUCTION-PLACE", "HNLM-DATA-PLACE"
-
-
-@dataclass(frozen=True)
-class _Template:
-    """A rendered prompt, cut at its placeholders."""
-
-    before_system: str
-    between: str
-    after_user: str
+_PLACE = "HNLM-PLACE-{}-"
+"""Placeholder of the n-th message's content; the dash at the end keeps 1 from being found in 10."""
 
 
 class PromptEncoder:
     """Turns prompts into token ids for one tokenizer.
 
     Args:
-        tokenizer: its chat template is used when it has one; instruction, data and reply are separated by blank lines
-            otherwise.
+        tokenizer: its chat template is used when it has one; instruction, examples, data and reply are separated by blank
+            lines otherwise.
 
     Raises:
         BackendError: the chat template leaves out the user's message.
@@ -48,22 +39,26 @@ class PromptEncoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
-        self._template = self._render()
+        self._templates = {0: self._render(0)}
         special = {str(token) for token in tokenizer.get_added_vocab() if str(token).strip()}
         special.update(token for token in tokenizer.all_special_tokens if token.strip())
         longest_first = sorted(special, key=lambda token: (-len(token), token))
         self._special = re.compile("|".join(map(re.escape, longest_first))) if special else None
-        self._prefixes: dict[str, list[int]] = {}
+        self._prefixes: dict[tuple[str, tuple[tuple[str, str], ...]], list[int]] = {}
 
-    def _render(self) -> _Template:
+    def _render(self, n_examples: int) -> list[str]:
+        """Return the template's own text before, between and behind instruction, examples and data."""
+        count = 2 + 2 * n_examples
         if not self._tokenizer.chat_template:
             ids = self._tokenizer("").input_ids
             bos = self._tokenizer.bos_token_id
             start = self._tokenizer.bos_token if bos is not None and ids[:1] == [bos] else ""
-            return _Template(start, "\n\n", "\n\n")
-        with_system = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _USER}]
+            return [start, *["\n\n"] * count]
+        places = [_PLACE.format(number) for number in range(count)]
+        turns = [{"role": ("user", "assistant")[turn % 2], "content": place} for turn, place in enumerate(places[1:])]
+        with_system = [{"role": "system", "content": places[0]}, *turns]
         # Templates without a system role either refuse it or drop it silently.
-        merged = [{"role": "user", "content": f"{_SYSTEM}\n\n{_USER}"}]
+        merged = [{"role": "user", "content": f"{places[0]}\n\n{places[1]}"}, *turns[1:]]
         for messages in (with_system, merged):
             try:
                 text = self._tokenizer.apply_chat_template(
@@ -72,10 +67,10 @@ class PromptEncoder:
             except Exception as error:
                 reason = str(error)
                 continue
-            parts = re.match(f"(.*?){_SYSTEM}(.*?){_USER}(.*)\\Z", text, re.DOTALL)
+            parts = re.match("(.*?)" + "(.*?)".join(places) + "(.*)\\Z", text, re.DOTALL)
             if parts:
-                return _Template(*parts.groups())
-            reason = "it leaves out the message"
+                return list(parts.groups())
+            reason = "it leaves out a message"
         raise BackendError(
             f"the chat template of {self._tokenizer.name_or_path} cannot take an instruction and a user message ({reason}); "
             "choose an instruction-tuned llm_model"
@@ -103,14 +98,24 @@ class PromptEncoder:
                 ids += self._tokenizer(piece, add_special_tokens=False, split_special_tokens=True).input_ids
         return ids
 
-    def prefix(self, system: str) -> list[int]:
-        """Return the ids that all prompts with this instruction begin with."""
-        if system not in self._prefixes:
-            head = self._encode_template(self._template.before_system)
-            self._prefixes[system] = head + self.encode_text(system) + self._encode_template(self._template.between)
-        return self._prefixes[system]
+    def _template_of(self, prompt: Prompt) -> list[str]:
+        n_examples = len(prompt.examples)
+        if n_examples not in self._templates:
+            self._templates[n_examples] = self._render(n_examples)
+        return self._templates[n_examples]
+
+    def prefix(self, prompt: Prompt) -> list[int]:
+        """Return the ids that all prompts with this instruction and these examples begin with."""
+        if prompt.head not in self._prefixes:
+            before, *between, _ = self._template_of(prompt)
+            contents = [prompt.system, *(text for example in prompt.examples for text in example)]
+            ids = self._encode_template(before)
+            for content, text in zip(contents, between, strict=True):
+                ids += self.encode_text(content) + self._encode_template(text)
+            self._prefixes[prompt.head] = ids
+        return self._prefixes[prompt.head]
 
     def suffix(self, prompt: Prompt, opening: str) -> list[int]:
         """Return the ids that follow the prefix: the data, the template's end, and the opening of the reply."""
-        tail = self._encode_template(self._template.after_user)
+        tail = self._encode_template(self._template_of(prompt)[-1])
         return self.encode_text(prompt.user) + tail + self.encode_text(opening)

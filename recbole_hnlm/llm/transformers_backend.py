@@ -112,20 +112,20 @@ class _Engine:
 
     def answer(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[str | None]:
         """Answer prompts, all of one instruction together."""
-        by_system: dict[str, list[int]] = {}
+        by_head: dict[Any, list[int]] = {}
         for index, prompt in enumerate(prompts):
-            by_system.setdefault(prompt.system, []).append(index)
+            by_head.setdefault(prompt.head, []).append(index)
         replies: list[str | None] = [None] * len(prompts)
-        for system, indices in by_system.items():
-            texts = self._answer_alike(system, [prompts[index] for index in indices], decoding)
+        for indices in by_head.values():
+            texts = self._answer_alike([prompts[index] for index in indices], decoding)
             for index, text in zip(indices, texts, strict=True):
                 replies[index] = text
         return replies
 
-    def _answer_alike(self, system: str, prompts: Sequence[Prompt], decoding: Decoding) -> list[str | None]:
+    def _answer_alike(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[str | None]:
         opening = self._grammars.opening(decoding.schema)
         suffixes = [self._encoder.suffix(prompt, opening) for prompt in prompts]
-        head = self._encoder.prefix(system)
+        head = self._encoder.prefix(prompts[0])
         if not head:
             # A model without chat template and start token, and an empty instruction: the data itself begins the text.
             raise BackendError("the prompts have an empty instruction, and the model no start token; give an instruction")

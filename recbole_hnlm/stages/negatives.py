@@ -49,9 +49,7 @@ def negative_prompts(context: StageContext) -> dict[tuple[str, str], Prompt]:
     user_profiles, item_profiles = read_profiles(context, USER_PROFILES), read_profiles(context, ITEM_PROFILES)
     return {
         (user, item): negative_prompt(
-            user_token=user,
             user_profile=user_profiles[user],
-            item_token=item,
             title=context.item_texts[item].title,
             item_profile=item_profiles[item],
             settings=context.settings,

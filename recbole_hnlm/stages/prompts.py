@@ -7,7 +7,8 @@ and short, since every token is read once for each prompt.
 Data is one JSON document. Whatever a title or review holds, it stays inside its JSON string: quotes and control characters
 are escaped by :func:`json.dumps`, and characters that could spell a chat template's special token are escaped on top.
 
-Departures: user prompts quote the items' own fields, not the items' profiles, which would double their length.
+Departures: user prompts quote the items' own fields, not the items' profiles, which would double their length; the prompt of
+a hard negative leaves out the ids of user and item, which mean nothing to a language model and which a small one repeats.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from recbole_hnlm.artifacts import text_digest
@@ -44,32 +46,34 @@ _TITLE_MAX_CHARS = 200
 _CATEGORIES_MAX_CHARS = 200
 _CITY_MAX_CHARS = 60
 
-# A small model answers what stands last, so each document ends with its question; worked examples in the instruction make
-# the embedded model repeat them as profiles, and it names other items only with them.
+# A small model answers what stands last, so each profile's document ends with its question. Worked examples make the embedded
+# model repeat them as profiles, but without them it names no other items; they go along as earlier turns.
 _ITEM_SYSTEM = (
     "You know what people like. Answer with JSON: a summarization of at most {profile_max_words} words and a reasoning of at "
     "most {reasoning_max_words} words."
 )
-_ITEM_QUESTION = "This person enjoyed the item. Which genres and themes does this person enjoy? Begin with: This person enjoys"
+_LEAD = "This person enjoys"
 _USER_SYSTEM = _ITEM_SYSTEM
-_USER_QUESTION = "Which genres and themes does this person enjoy? Begin with: This person enjoys"
-_NEGATIVE_SYSTEM = """\
-You name a hard negative: a real item that looks right for a person, but is not what this person wants. You get the person and \
-an item that the person chose as JSON and reply with JSON: "hard_negative_item" is only the name of another item of the same \
-sort, in at most {negative_max_words} words, or "None"; "reasoning" says why the person would not want it, in at most \
-{reasoning_max_words} words.
-Input: {{"person":{{"user_id":"u1","enjoys":"dark science fiction, horror and monsters"}},"chosen_item":{{"item_id":"i1",\
-"title":"Alien","enjoyed_by":"fans of tense space horror"}}}}
-Reply: {{"hard_negative_item":"Spaceballs","reasoning":"set in space, but a silly comedy"}}
-Input: {{"person":{{"user_id":"u2","enjoys":"calm jazz, blues and warm voices"}},"chosen_item":{{"item_id":"i2",\
-"title":"Miles Davis - Kind of Blue","enjoyed_by":"listeners of calm modern jazz"}}}}
-Reply: {{"hard_negative_item":"John Coltrane - Ascension","reasoning":"jazz, but loud and wild"}}
-Input: {{"person":{{"user_id":"u3","enjoys":"wooden toys and trains for small children"}},"chosen_item":{{"item_id":"i3",\
-"title":"Wooden Train Set, 60 Pieces","enjoyed_by":"parents of small children"}}}}
-Reply: {{"hard_negative_item":"Electric Model Railway for Collectors","reasoning":"trains, but too fragile for children"}}\
-"""
+_USER_QUESTION = f"Which genres and themes does this person enjoy? Begin with: {_LEAD}"
+_ITEM_QUESTION = f"This person enjoyed the item. {_USER_QUESTION}"
+_NEGATIVE_SYSTEM = (
+    "Name a hard negative: another real item that looks right for the person, but that the person would not choose. Reply in "
+    'JSON: "hard_negative_item" is its name, at most {negative_max_words} words, or "None"; "reasoning" says why not, at most '
+    "{reasoning_max_words} words."
+)
 
-_NEGATIVE_QUESTION = "Name another item that looks similar, but that this person would not choose."
+
+def _negative_content(enjoys: str, enjoyed_by: str, title: str) -> dict[str, Any]:
+    """The data of S_H; the title stands last, where a small model looks first."""
+    return {"person": {"enjoys": enjoys}, "chosen_item": {"enjoyed_by": enjoyed_by, "title": title}}
+
+
+# (p_u, p_i, title, hard negative, reasoning) of worked examples, made up for this purpose.
+_NEGATIVE_EXAMPLES = (
+    ("science fiction and horror", "science fiction", "Alien", "Spaceballs", "in space, but silly"),
+    ("calm jazz and blues", "calm jazz", "Kind of Blue", "A Love Supreme", "jazz, but loud and wild"),
+    ("comedy and romance", "comedy romance", "Notting Hill", "Fatal Attraction", "romance, but dark and violent"),
+)
 
 # "<" and ">" open and close the special tokens of most chat templates, and "&" the entities of markup.
 _ANGLES = re.compile("[<>&\x7f-\x9f\u2028\u2029]")
@@ -144,7 +148,8 @@ def item_prompt(text: ItemText, settings: HNLMSettings) -> Prompt:
 def user_prompt(history: Sequence[HistoryEntry], settings: HNLMSettings) -> Prompt:
     """S_u and training items of a user: which kinds of items the user enjoys.
 
-    An item's description shares ``description_max_chars`` with the other items shown, so that a long history does not outgrow
+    An item of which only title and categories are known is written "title (categories)", which takes a third fewer tokens. An
+    item's description shares ``description_max_chars`` with the other items shown, so that a long history does not outgrow
     the model's positions.
     """
     share = max(1, settings.description_max_chars // max(1, len(history)))
@@ -152,30 +157,47 @@ def user_prompt(history: Sequence[HistoryEntry], settings: HNLMSettings) -> Prom
     for entry in history:
         fields = _item_fields(entry.text, share)
         review = cut_text(entry.review, settings.review_max_chars)
-        entries.append({**fields, "review": review} if review else fields)
+        entries.append(_compact({**fields, "review": review} if review else fields))
     return Prompt(_instruction(_USER_SYSTEM, settings), safe_json({"items": entries, "question": _USER_QUESTION}))
 
 
-def negative_prompt(
-    *, user_token: str, user_profile: str, item_token: str, title: str, item_profile: str, settings: HNLMSettings
-) -> Prompt:
-    """S_H, the user with p_u and the item with its title and p_i: an item that only looks right for the user."""
-    content = {
-        "person": {"user_id": user_token, "enjoys": user_profile},
-        "chosen_item": {"item_id": item_token, "title": cut_text(title, _TITLE_MAX_CHARS), "enjoyed_by": item_profile},
-        "question": _NEGATIVE_QUESTION,
-    }
-    return Prompt(_instruction(_NEGATIVE_SYSTEM, settings), safe_json(content))
+def _compact(fields: dict[str, str]) -> dict[str, str] | str:
+    if fields.keys() == {"title"}:
+        return fields["title"]
+    return f"{fields['title']} ({fields['categories']})" if fields.keys() == {"title", "categories"} else fields
+
+
+def negative_prompt(*, user_profile: str, title: str, item_profile: str, settings: HNLMSettings) -> Prompt:
+    """S_H, the user's p_u and the item's title and p_i: an item that only looks right for the user."""
+    content = _negative_content(_without_lead(user_profile), _without_lead(item_profile), cut_text(title, _TITLE_MAX_CHARS))
+    return Prompt(_instruction(_NEGATIVE_SYSTEM, settings), safe_json(content), _worked_examples())
+
+
+def _without_lead(profile: str) -> str:
+    """Drop the words that every profile is asked to begin with; the field's name says the same."""
+    return profile.removeprefix(_LEAD).lstrip()
+
+
+@lru_cache(maxsize=1)
+def _worked_examples() -> tuple[tuple[str, str], ...]:
+    """The examples of S_H as turns: data, then the reply in the form in which replies are decoded."""
+    return tuple(
+        (
+            safe_json(_negative_content(enjoys, enjoyed_by, title)),
+            json.dumps({"hard_negative_item": negative, "reasoning": reasoning}),
+        )
+        for enjoys, enjoyed_by, title, negative, reasoning in _NEGATIVE_EXAMPLES
+    )
 
 
 def prompt_hash(settings: HNLMSettings) -> str:
     """16 hex digits over the prompt version, the instructions and the settings that shape the prompts' data."""
     instructions = [_instruction(template, settings) for template in (_ITEM_SYSTEM, _USER_SYSTEM, _NEGATIVE_SYSTEM)]
-    questions = [_ITEM_QUESTION, _USER_QUESTION, _NEGATIVE_QUESTION]
+    questions = [_ITEM_QUESTION, _USER_QUESTION, *(text for example in _worked_examples() for text in example)]
     limits = [settings.description_max_chars, settings.review_max_chars, settings.profile_history_length]
     return text_digest([str(PROMPT_VERSION), *instructions, *questions, json.dumps(limits)])[:16]
 
 
 def prompt_digest(prompt: Prompt) -> str:
     """16 hex digits that identify one prompt."""
-    return text_digest([prompt.system, prompt.user])[:16]
+    return text_digest([prompt.system, prompt.user, *(text for example in prompt.examples for text in example)])[:16]

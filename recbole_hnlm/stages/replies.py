@@ -55,7 +55,7 @@ class ReplyJob:
         decoding = [
             self.reply_format.schema,
             self.reply_format.max_new_tokens,
-            settings.llm_temperature,
+            self.reply_format.temperature,
             settings.llm_seed,
             settings.llm_reply_attempts,
         ]
@@ -113,6 +113,7 @@ def _manifest(session: StageSession, job: ReplyJob, counts: ReplyCounts, inputs:
     context = session.context
     names = (
         "llm_temperature",
+        "negative_temperature",
         "llm_seed",
         "llm_reply_attempts",
         "profile_history_length",
