@@ -1,6 +1,6 @@
 """Replies per second of the in-process LLM, and what each of its parts is worth, as ratios within one run.
 
-    python benchmarks/bench_llm.py [--prompts 128] [--batch 64] [--model smollm2] [--device cpu] [--slow]
+    python benchmarks/bench_llm.py [--prompts 128] [--batch 64] [--model smollm2] [--device cpu] [--slow] [--quick]
 
 The prompts have the shape of profile prompts for ml-100k: half describe an item (title and genres), half a user (eight titles).
 ``--slow`` adds what takes minutes on two cores: one prompt at a time in float32, and stock ``generate`` with xgrammar's own
@@ -182,7 +182,10 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--slow", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="8 prompts in batches of 4, to see that the benchmark works")
     options = parser.parse_args()
+    if options.quick:
+        options.prompts, options.batch = 8, 4
     settings = HNLMSettings(llm_model=options.model)
     print(identify(settings, options.device), f"threads {torch.get_num_threads()}", flush=True)
     prompts = make_prompts(options.prompts)
