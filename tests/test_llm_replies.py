@@ -113,7 +113,9 @@ def test_none_is_an_answer(name, is_none):
 
 def test_enough_tokens_for_the_longest_ascii_reply():
     settings = HNLMSettings()
-    for reply_format, words in ((profile_format(settings), (20, 8)), (hard_negative_format(settings), (8, 8))):
+    limits = (settings.profile_max_words, settings.negative_max_words)
+    forms = (profile_format(settings), hard_negative_format(settings))
+    for reply_format, words in zip(forms, ((limit, settings.reasoning_max_words) for limit in limits), strict=True):
         longest = {
             name: " ".join(["x" * 24 + ","] * count) for name, count in zip(reply_format.schema["required"], words, strict=True)
         }
