@@ -123,8 +123,8 @@ class ResumableTraining:
         last = Path(self.last_model_file)
         kept = f"the state after the last evaluated epoch is in {last}" if last.is_file() else "no epoch was finished"
         raise HNLMError(
-            f"the training loss became {float(loss.detach().sum())}: lower learning_rate (now {self.config['learning_rate']}) or set "
-            f"clip_grad_norm; {kept}"
+            f"the training loss became {float(loss.detach().sum())}: "
+            f"lower learning_rate (now {self.config['learning_rate']}) or set clip_grad_norm; {kept}"
         )
 
     # --- checkpoints -------------------------------------------------------------------------------------------------
