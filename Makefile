@@ -7,7 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 PY := $(VENV)/bin/python
-# Modules are compiled when they are first imported: of some 4 GB of packages a run imports a small part.
+# Modules are compiled when they are first imported: a run imports a small part of the packages.
 PIP_INSTALL := $(PY) -m pip --disable-pip-version-check --quiet install --no-compile --constraint constraints.txt
 PINS := constraints.txt pyproject.toml setup.py
 ARGS ?=

@@ -36,7 +36,7 @@ def content_key(identity: ModelIdentity, prompt: Prompt, decoding: Decoding) -> 
         prompt.system,
         prompt.user,
         decoding.key(),
-        *(text for pair in prompt.examples for text in pair),
+        *prompt.example_texts,
     ):
         encoded = part.encode("utf-8", "surrogatepass")
         digest.update(len(encoded).to_bytes(8, "little"))

@@ -239,7 +239,7 @@ class OpenAIBackend:
         else:
             schema = json.dumps(decoding.schema, ensure_ascii=True)
             system = f"{system}\n\nReply with one JSON object that satisfies this JSON schema, and with nothing else:\n{schema}"
-        turns = [*(text for example in prompt.examples for text in example), prompt.user]
+        turns = [*prompt.example_texts, prompt.user]
         body["messages"] = [
             {"role": "system", "content": system},
             *({"role": ("user", "assistant")[turn % 2], "content": text} for turn, text in enumerate(turns)),

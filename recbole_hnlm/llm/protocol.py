@@ -38,6 +38,11 @@ class Prompt:
         """What all prompts of a stage share: the instruction and the examples."""
         return self.system, self.examples
 
+    @property
+    def example_texts(self) -> tuple[str, ...]:
+        """The examples' messages in their order: user message, reply, user message, ..."""
+        return tuple(text for example in self.examples for text in example)
+
 
 @dataclass(frozen=True)
 class Decoding:

@@ -108,7 +108,7 @@ class PromptEncoder:
         """Return the ids that all prompts with this instruction and these examples begin with."""
         if prompt.head not in self._prefixes:
             before, *between, _ = self._template_of(prompt)
-            contents = [prompt.system, *(text for example in prompt.examples for text in example)]
+            contents = [prompt.system, *prompt.example_texts]
             ids = self._encode_template(before)
             for content, text in zip(contents, between, strict=True):
                 ids += self.encode_text(content) + self._encode_template(text)

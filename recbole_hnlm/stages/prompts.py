@@ -148,7 +148,7 @@ def item_prompt(text: ItemText, settings: HNLMSettings) -> Prompt:
 def user_prompt(history: Sequence[HistoryEntry], settings: HNLMSettings) -> Prompt:
     """S_u and training items of a user: which kinds of items the user enjoys.
 
-    An item of which only title and categories are known is written "title (categories)", which takes a third fewer tokens. An
+    An item of which only title and categories are known is written "title (categories)", which takes fewer tokens. An
     item's description shares ``description_max_chars`` with the other items shown, so that a long history does not outgrow
     the model's positions.
     """
@@ -200,4 +200,4 @@ def prompt_hash(settings: HNLMSettings) -> str:
 
 def prompt_digest(prompt: Prompt) -> str:
     """16 hex digits that identify one prompt."""
-    return text_digest([prompt.system, prompt.user, *(text for example in prompt.examples for text in example)])[:16]
+    return text_digest([prompt.system, prompt.user, *prompt.example_texts])[:16]
