@@ -107,6 +107,19 @@ class HNLMSettings(BaseModel):
     num_candidates: AtLeastOne = Field(8, description="Candidates per positive among which dns picks.")
     popularity_alpha: NonNegative = Field(0.75, description="Power of an item's count in the popularity sampler.")
 
+    # --- the teacher of the tuned route ----------------------------------------------------------------------------
+    teacher_model: str = Field(
+        "HNLMLightGCN", description="Pairwise model that supervises tuning; HNLM models train on dns negatives, without an LLM."
+    )
+    teacher_epochs: AtLeastOne = Field(30, description="Epochs that the teacher trains, on the training split alone.")
+    teacher_candidates: AtLeastOne = Field(
+        64, description="Items that a user did not interact with among which a hard negative of tuning is chosen."
+    )
+    teacher_guard_share: Share = Field(
+        0.02, description="Share of those candidates, highest teacher score first, that is skipped as likely false negatives."
+    )
+    teacher_seed: int = Field(0, description="Seed of the candidates; independent of RecBole's seed.")
+
     # --- alignment and loss ----------------------------------------------------------------------------------------
     mix_weight: Share = Field(0.01, description="Share a of the semantic vector in the mixed negative a*h + (1-a)*e_j.")
     contrast_weight: NonNegative = Field(0.001, description="Weight of the contrast term that pushes e_u from h_ui.")

@@ -174,3 +174,48 @@ def test_registry_knows_every_name_and_names_the_nearest():
         get_negative_sampler("popular")
     with pytest.raises(ConfigError, match=r"negative_sampler: should be one of uniform, popularity, dns \(did you mean 'dns'"):
         validate_settings({"negative_sampler": "dnns"})
+
+
+@pytest.mark.parametrize("options", [{}, {"distribution": "popularity"}, {"allowed": np.arange(ITEMS) % 2 == 1}])
+def test_numbered_rows_are_those_of_the_call(options):
+    asked, sampler = np.random.default_rng(0).integers(1, USERS, 500), make(seed=6, **options)
+    calls = [sampler.sample_candidates(asked, 5) for _ in range(3)]
+    numbers = np.random.default_rng(1).permutation(500)
+    state = sampler.state_dict()
+    for call, expected in enumerate(calls):
+        found = sampler.sample_numbered(asked[numbers], 5, numbers, call)
+        assert torch.equal(found, expected[numbers])
+    assert sampler.state_dict() == state
+    with pytest.raises(DataError, match=r"user ids 1\.\.99 were asked for"):
+        sampler.sample_numbered([1, 99], 5, [0, 1], 0)
+
+
+def test_draws_are_those_of_the_first_release():
+    # Any change here changes the numbers of every run at a fixed seed.
+    drawn = make(seed=1).sample_candidates([1, 2, 3, 3], 3)
+    assert drawn.tolist() == [[85, 124, 21], [100, 46, 56], [193, 12, 70], [159, 62, 20]]
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "popularity"])
+def test_only_allowed_items_are_drawn_and_in_proportion(distribution):
+    users, items = interactions()
+    allowed = np.random.default_rng(2).random(ITEMS) < 0.2
+    allowed[0] = True  # the padding id is never drawn, whatever the mask says
+    sampler = make(distribution=distribution, alpha=0.5, seed=3, allowed=allowed)
+    drawn = sampler.sample_candidates(np.full(20_000, 7), 10).numpy().ravel()
+    weights = np.bincount(items, minlength=ITEMS) ** 0.5 if distribution == "popularity" else np.ones(ITEMS)
+    weights[0] = 0
+    weights[~allowed] = 0
+    weights[items[users == 7]] = 0
+    possible = np.flatnonzero(weights)
+    observed = np.bincount(drawn, minlength=ITEMS)
+    assert observed.sum() == observed[possible].sum()
+    assert stats.chisquare(observed[possible], weights[possible] / weights.sum() * len(drawn)).pvalue > 1e-3
+
+
+def test_users_who_hold_all_allowed_items_are_refused():
+    allowed = np.array([False, True, True, False])
+    with pytest.raises(DataError, match=r"1 users \(internal id 1 first\) interacted with all 2 items"):
+        CandidateSampler(3, 4, {"train": ([1, 1, 2], [1, 2, 1])}, allowed=allowed)
+    with pytest.raises(DataError, match="none of the 3 items may be drawn"):
+        CandidateSampler(3, 4, {"train": ([1], [1])}, allowed=np.zeros(4, dtype=bool))

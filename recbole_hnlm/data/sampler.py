@@ -97,6 +97,7 @@ def _fill(  # noqa: PLR0917
     start: int,
     stop: int,
     users: NDArray[np.int64],
+    numbers: NDArray[np.int64],
     out: NDArray[np.int64],
     indptr: NDArray[np.int64],
     indices: NDArray[np.int32],
@@ -106,13 +107,17 @@ def _fill(  # noqa: PLR0917
     n_items: int,
     stream: np.uint64,
 ) -> None:
-    """Fill rows ``start..stop`` of ``out [B, K]`` with items that their users do not hold; 0 where a user has none left."""
+    """Fill rows ``start..stop`` of ``out [B, K]`` with items that their users do not hold; 0 where a user has none left.
+
+    ``numbers [B]`` are the numbers under which the rows draw; without any a row's number is its place.
+    """
     width = out.shape[1]
     for row in range(start, stop):
         user = users[row]
         low, high = indptr[user], indptr[user + 1]
+        number = numbers[row] if len(numbers) else row
         for column in range(width):
-            state = stream ^ (np.uint64(row * width + column) * np.uint64(0xD1342543DE82EF95))
+            state = stream ^ (np.uint64(number * width + column) * np.uint64(0xD1342543DE82EF95))
             item = 0
             for _ in range(_MAX_DRAWS):
                 state, bits = _next_random(state)
@@ -195,6 +200,7 @@ class CandidateSampler:
         distribution: str = "uniform",
         alpha: float = 0.75,
         seed: int = 0,
+        allowed: NDArray[np.bool_] | None = None,
     ) -> None:
         """Index the positives.
 
@@ -206,9 +212,10 @@ class CandidateSampler:
             distribution: ``uniform``, or ``popularity``: in proportion to (training count) ** alpha.
             alpha: power of the count.
             seed: any integer; equal seeds and equal calls give equal ids.
+            allowed: items that may be drawn, bool ``[I]``; None allows all. The padding id is never drawn.
 
         Raises:
-            DataError: if some user has no item left to draw, or ``distribution`` is unknown.
+            DataError: if some user has no item left to draw, nothing is allowed, or ``distribution`` is unknown.
         """
         if distribution not in {"uniform", "popularity"}:
             raise DataError(f"sampling distribution {distribution!r} is unknown, expected uniform or popularity")
@@ -229,6 +236,12 @@ class CandidateSampler:
         if distribution == "popularity":
             counts = np.bincount(np.asarray(positives[self.phases[0]][1], dtype=np.int64), minlength=n_items).astype(np.float64)
             self._weights = np.where(counts > 0, counts**alpha, 0.0)
+        if allowed is not None:
+            self._weights = np.where(allowed, self._weights if len(self._weights) else 1.0, 0.0)
+            self._weights[0] = 0.0
+            if not self._weights.any():
+                raise DataError(f"none of the {n_items - 1} items may be drawn, expected at least one allowed item")
+        if len(self._weights):
             self._prob, self._alias = alias_table(self._weights[1:])
         self._enter(self.phases[0])
 
@@ -240,7 +253,7 @@ class CandidateSampler:
     def _refuse_users_without_negatives(self) -> None:
         held = np.diff(self._indptr)
         drawable = self.n_items - 1
-        if self.distribution == "popularity":
+        if len(self._weights):
             drawable = int(np.count_nonzero(self._weights))
             # Only items that can be drawn count as held: a validation positive may have no training count.
             running = np.concatenate([[0], np.cumsum(self._weights[self._indices] > 0)])
@@ -300,16 +313,40 @@ class CandidateSampler:
         Raises:
             DataError: if an id is no user.
         """
+        self._calls += 1
+        return self._filled(user_ids, num, np.empty(0, dtype=np.int64), self._calls - 1)
+
+    def sample_numbered(self, user_ids: ArrayLike, num: int, numbers: ArrayLike, call: int) -> torch.Tensor:
+        """Draw ``num`` items for each user, each row as a function of (seed, call, its number) alone.
+
+        Row ``b`` is row ``numbers[b]`` of what the ``call``-th :meth:`sample_candidates` since the seed (from 0) would give
+        for a batch in which that row belongs to the same user. No state is read or changed, so that neither the order of rows
+        nor their division over batches and processes matters.
+
+        Args:
+            user_ids: internal user ids, ``[B]``.
+            num: K.
+            numbers: number of each row, not negative, ``[B]``.
+            call: which call to repeat, such as an epoch.
+
+        Returns:
+            Internal item ids, int64 ``[B, K]``.
+
+        Raises:
+            DataError: if an id is no user.
+        """
+        return self._filled(user_ids, num, np.ascontiguousarray(numbers, dtype=np.int64), call)
+
+    def _filled(self, user_ids: ArrayLike, num: int, numbers: NDArray[np.int64], call: int) -> torch.Tensor:
         users = np.ascontiguousarray(user_ids, dtype=np.int64)
         if len(users) and not (users.min() >= 0 and users.max() < self.n_users):
             raise DataError(f"user ids {users.min()}..{users.max()} were asked for, expected 0..{self.n_users - 1}")
         out = np.empty((len(users), num), dtype=np.int64)
-        stream = _stream_of(self._seed, self._calls)
-        self._calls += 1
+        stream = _stream_of(self._seed, call)
         pieces = max(1, min(16, out.size // _MIN_CELLS_PER_PIECE))
         bounds = [len(users) * piece // pieces for piece in range(pieces + 1)]
         tables = (self._indptr, self._indices, self._prob, self._alias, self._weights, self.n_items, stream)
-        run_pieces(lambda start, stop: _fill(start, stop, users, out, *tables), bounds)
+        run_pieces(lambda start, stop: _fill(start, stop, users, numbers, out, *tables), bounds)
         return torch.from_numpy(out)
 
     def sample_by_user_ids(self, user_ids: ArrayLike, item_ids: ArrayLike | None, num: int) -> torch.Tensor:

@@ -76,7 +76,8 @@ class TrainingInteractions:
         return len(self.users)
 
     @cached_property
-    def _by_user(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def by_user(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows grouped by user: ``(starts [U + 1], order [P])``; user u's rows are ``order[starts[u]:starts[u + 1]]``."""
         order = np.argsort(self.users, kind="stable")
         starts = np.zeros(self.n_users + 1, dtype=np.int64)
         np.cumsum(np.bincount(self.users, minlength=self.n_users), out=starts[1:])
@@ -84,7 +85,7 @@ class TrainingInteractions:
 
     def rows_of(self, user: int) -> NDArray[np.int64]:
         """Return the interaction rows (indices into ``users`` and ``items``) of an internal user id, in split order."""
-        starts, order = self._by_user
+        starts, order = self.by_user
         return order[starts[user] : starts[user + 1]]
 
     def history_of(self, user: int) -> NDArray[np.int64]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
-from recbole_hnlm.artifacts import disk_errors_reported
 from recbole_hnlm.data.text_encoder import SentenceEncoder
 from recbole_hnlm.llm.cache import ReplyCache
 from recbole_hnlm.llm.factory import load_backend
+from recbole_hnlm.locking import exclusive_writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +19,6 @@ if TYPE_CHECKING:
     from recbole_hnlm.stages.context import StageContext
 
 __all__ = ["StageSession"]
-
-_logger = logging.getLogger(__name__)
 
 
 class StageSession:
@@ -93,16 +88,5 @@ class StageSession:
         Raises:
             ArtifactError: the folder cannot be written.
         """
-        folder = self.context.split_artifacts
-        with disk_errors_reported(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / ".lock")
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                _logger.warning("another process is building artefacts in %s; waiting for it to finish", folder)
-                lock.acquire()
-        try:
+        with exclusive_writer(self.context.split_artifacts):
             yield
-        finally:
-            lock.release()
