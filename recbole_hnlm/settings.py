@@ -95,8 +95,10 @@ class HNLMSettings(BaseModel):
     encoder_batch_size: AtLeastOne = Field(128, description="Texts that are encoded together.")
 
     # --- negatives -------------------------------------------------------------------------------------------------
-    negative_route: Literal["none", "text"] = Field(
-        "text", description="Where z_ui comes from: none (no LLM at all) or text (an LLM names an item, an encoder embeds it)."
+    negative_route: Literal["none", "text", "tuned"] = Field(
+        "text",
+        description="Where z_ui comes from: none (no LLM at all), text (an LLM names an item, an encoder embeds it) or tuned "
+        "(the LLM is fine-tuned and emits the vector).",
     )
     semantic_negatives_per_user: AtLeastOne | None = Field(
         1, description="Training pairs of a user that get a semantic negative; null means every training pair."
@@ -119,6 +121,48 @@ class HNLMSettings(BaseModel):
         0.02, description="Share of those candidates, highest teacher score first, that is skipped as likely false negatives."
     )
     teacher_seed: int = Field(0, description="Seed of the candidates; independent of RecBole's seed.")
+
+    # --- the tuned route: what the LLM reads and how it is tuned -----------------------------------------------------
+    tuned_text: Literal["profiles", "titles"] = Field(
+        "profiles", description="Text of a query: the LLM's profiles, or titles of the user's items (no text is generated)."
+    )
+    tuned_template: Literal["plain", "chat"] = Field("plain", description="Form of a query: plain text or the chat template.")
+    tuned_pooling: Literal["last", "mean"] = Field("last", description="Hidden states that make the vector: the last or all.")
+    tuned_soft_tokens: bool = Field(True, description="Put projections of e_u and e_i into the query; false is text alone.")
+    tuned_max_length: AtLeastOne = Field(192, description="Tokens of a query at most; the budgets must fit into it.")
+    tuned_user_tokens: AtLeastOne = Field(48, description="Tokens of the user's text at most.")
+    tuned_title_tokens: AtLeastOne = Field(24, description="Tokens of an item's title at most.")
+    tuned_item_tokens: AtLeastOne = Field(32, description="Tokens of an item's text beside its title at most.")
+    tuned_batch_tokens: AtLeastOne = Field(4096, description="Tokens, padding included, that are encoded together.")
+    tuned_share_prefix: bool = Field(True, description="Run a user's part of the query through the LLM once for all items.")
+    lora_r: AtLeastOne = Field(32, description="Rank of the LoRA layers.")
+    lora_alpha: Positive = Field(64.0, description="Scale of the LoRA layers; they add lora_alpha / lora_r times their product.")
+    lora_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.05, description="Dropout before the LoRA layers.")
+    lora_targets: list[str] = Field(
+        ["q_proj", "k_proj", "v_proj", "o_proj"], description="Linear layers of the LLM that get LoRA layers."
+    )
+    tune_quantization: Literal["none", "4bit", "8bit"] = Field(
+        "4bit", description="Weights of the LLM while it is tuned and encodes: 4bit is NF4 with double quantisation (QLoRA)."
+    )
+    tune_negatives: Literal["teacher", "random"] = Field(
+        "teacher", description="Item that a query is tuned towards: the teacher's hard negative, or a random one (ablation)."
+    )
+    tune_steps: Annotated[int, Field(ge=0)] = Field(150, description="Steps of tuning; 0 leaves the LLM as it is (ablation).")
+    tune_batch_size: Annotated[int, Field(ge=2)] = Field(16, description="Pairs of a step and device.")
+    tune_accumulation: AtLeastOne = Field(1, description="Batches whose gradients make one step.")
+    tune_learning_rate: Positive = Field(3e-4, description="Learning rate of the LoRA layers.")
+    tune_projection_learning_rate: Positive = Field(1.5e-3, description="Learning rate of the projections of e_u and e_i.")
+    tune_temperature: Positive = Field(0.05, description="Temperature tau of the tuning loss.")
+    tune_contrast_weight: NonNegative = Field(1.0, description="Weight of the in-batch negatives beside the paired loss.")
+    tune_gradient_checkpointing: bool = Field(False, description="Recompute activations in tuning: less memory, more time.")
+    tune_save_steps: AtLeastOne = Field(25, description="Steps between checkpoints that a killed tuning goes on from.")
+    tune_seed: int = Field(0, description="Seed of tuning; independent of RecBole's seed.")
+    tune_heldout_users: Annotated[int, Field(ge=0)] = Field(
+        180, description="Users kept out of tuning to measure it, at most a tenth of all."
+    )
+    tune_from: str | None = Field(
+        None, description="Folder of an adapter that was tuned on another dataset; used in place of tuning."
+    )
 
     # --- alignment and loss ----------------------------------------------------------------------------------------
     mix_weight: Share = Field(0.01, description="Share a of the semantic vector in the mixed negative a*h + (1-a)*e_j.")

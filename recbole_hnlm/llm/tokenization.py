@@ -32,13 +32,15 @@ class PromptEncoder:
     Args:
         tokenizer: its chat template is used when it has one; instruction, examples, data and reply are separated by blank
             lines otherwise.
+        chat: whether to use the chat template.
 
     Raises:
         BackendError: the chat template leaves out the user's message.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, chat: bool = True) -> None:
         self._tokenizer = tokenizer
+        self._chat = chat and bool(tokenizer.chat_template)
         self._templates = {0: self._render(0)}
         special = {str(token) for token in tokenizer.get_added_vocab() if str(token).strip()}
         special.update(token for token in tokenizer.all_special_tokens if token.strip())
@@ -49,7 +51,7 @@ class PromptEncoder:
     def _render(self, n_examples: int) -> list[str]:
         """Return the template's own text before, between and behind instruction, examples and data."""
         count = 2 + 2 * n_examples
-        if not self._tokenizer.chat_template:
+        if not self._chat:
             ids = self._tokenizer("").input_ids
             bos = self._tokenizer.bos_token_id
             start = self._tokenizer.bos_token if bos is not None and ids[:1] == [bos] else ""
@@ -97,6 +99,11 @@ class PromptEncoder:
             if piece:
                 ids += self._tokenizer(piece, add_special_tokens=False, split_special_tokens=True).input_ids
         return ids
+
+    def template_ids(self) -> tuple[list[int], list[int], list[int]]:
+        """Return the template's own ids before the instruction, between it and the data, and behind the data."""
+        before, between, tail = (self._encode_template(text) for text in self._templates[0])
+        return before, between, tail
 
     def _template_of(self, prompt: Prompt) -> list[str]:
         n_examples = len(prompt.examples)

@@ -1,0 +1,103 @@
+"""The LLM in 4 bits with LoRA layers on it, ready to be tuned or to be run with tuned weights."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from recbole_hnlm.errors import BackendError, ConfigError
+from recbole_hnlm.llm.model_loading import compute_dtype, load_model
+from recbole_hnlm.tuning.encoder import HardNegativeEncoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from recbole_hnlm.settings import HNLMSettings
+    from recbole_hnlm.tuning.teacher import Teacher
+
+__all__ = ["build_encoder", "max_positions", "require_targets"]
+
+
+def build_encoder(
+    settings: HNLMSettings, teacher: Teacher, device: str, *, lora: bool = True
+) -> tuple[HardNegativeEncoder, PreTrainedTokenizerBase]:
+    """Load the LLM as ``tune_quantization`` says and put LoRA layers and projections on it, all untrained.
+
+    An untrained LoRA layer adds zero, so what comes back is the LLM as it was, behind random projections.
+
+    Args:
+        settings: ``llm_*``, ``tune_quantization``, ``lora_*``, ``tuned_pooling`` and ``tune_seed`` are read.
+        teacher: supplies the collaborative vectors.
+        device: torch device.
+        lora: whether to add LoRA layers.
+
+    Raises:
+        BackendError: the LLM cannot be loaded, or bitsandbytes cannot work on the device.
+        ConfigError: ``lora_targets`` names layers that the LLM lacks.
+        MissingDependencyError: bitsandbytes is not installed.
+    """
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training  # noqa: PLC0415 -- takes seconds
+
+    loading = settings.model_copy(update={"llm_quantization": settings.tune_quantization})
+    try:
+        loaded = load_model(loading, device)
+    except BackendError as error:
+        if settings.tune_quantization == "none":
+            raise
+        raise BackendError(f"{error}; if bitsandbytes is what fails, use --tune_quantization=none") from error
+    model: Any = loaded.model
+    # The attention for decoding on a CPU is made for inference; tuning takes PyTorch's own.
+    model.set_attn_implementation("sdpa")
+    if settings.tune_quantization != "none":
+        _silence_bitsandbytes()
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=settings.tune_gradient_checkpointing)
+    else:
+        model.requires_grad_(requires_grad=False)
+    if lora:
+        require_targets(model, settings.lora_targets)
+        config = LoraConfig(
+            r=settings.lora_r,
+            lora_alpha=settings.lora_alpha,
+            lora_dropout=settings.lora_dropout,
+            target_modules=list(settings.lora_targets),
+            task_type="CAUSAL_LM",
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(settings.tune_seed)
+            model = get_peft_model(model, config)
+    encoder = HardNegativeEncoder(
+        model,
+        teacher,
+        pooling=settings.tuned_pooling,
+        dtype=compute_dtype(settings.llm_dtype, device),
+        seed=settings.tune_seed,
+    )
+    return encoder, loaded.tokenizer
+
+
+def require_targets(model: nn.Module, targets: list[str]) -> None:
+    """Refuse LoRA targets that are no linear layers of the LLM.
+
+    Raises:
+        ConfigError: names the ones that are missing and the linear layers that there are.
+    """
+    linear = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    missing = [target for target in targets if target not in linear]
+    if missing:
+        raise ConfigError(
+            f"lora_targets {', '.join(missing)}: the LLM has no linear layer of that name; its linear layers are "
+            f"{', '.join(sorted(linear))}"
+        )
+
+
+def max_positions(encoder: HardNegativeEncoder) -> int | None:
+    """Return how many positions the LLM has; None where its configuration does not say."""
+    return getattr(encoder.decoder.config, "max_position_embeddings", None)
+
+
+def _silence_bitsandbytes() -> None:
+    """Keep bitsandbytes from reporting each optional kernel that it does without."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
