@@ -158,7 +158,7 @@ def _train_epoch(model: Any, loader: HNLMTrainDataLoader, optimizer: torch.optim
         parts = model.calculate_loss(batch.to(device))
         # RecBole's losses come as scalars or as one-element vectors, alone or in a tuple.
         loss = torch.stack([part.sum() for part in (parts if isinstance(parts, tuple) else (parts,))]).sum()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         total += loss.detach().double()
     return float(total) / len(loader)
