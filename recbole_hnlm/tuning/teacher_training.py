@@ -147,7 +147,7 @@ def train_teacher(
                 bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
                 bar.update()
         users, items = _vectors_of(model, config)
-    return users.float().cpu(), items.float().cpu(), losses
+    return users.detach().float().cpu(), items.detach().float().cpu(), losses
 
 
 def _train_epoch(model: Any, loader: HNLMTrainDataLoader, optimizer: torch.optim.Optimizer, device: Any) -> float:
@@ -155,9 +155,10 @@ def _train_epoch(model: Any, loader: HNLMTrainDataLoader, optimizer: torch.optim
     total = torch.zeros((), dtype=torch.float64, device=device)
     for batch in loader:
         optimizer.zero_grad()
-        loss = model.calculate_loss(batch.to(device))
-        loss = torch.stack(loss).sum() if isinstance(loss, tuple) else loss
-        loss.backward()
+        parts = model.calculate_loss(batch.to(device))
+        # RecBole's losses come as scalars or as one-element vectors, alone or in a tuple.
+        loss = torch.stack([part.sum() for part in (parts if isinstance(parts, tuple) else (parts,))]).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         total += loss.detach().double()
     return float(total) / len(loader)
