@@ -128,6 +128,9 @@ class HNLMSettings(BaseModel):
     )
     tuned_template: Literal["plain", "chat"] = Field("plain", description="Form of a query: plain text or the chat template.")
     tuned_pooling: Literal["last", "mean"] = Field("last", description="Hidden states that make the vector: the last or all.")
+    tuned_layers: AtLeastOne | None = Field(
+        10, description="Layers of the LLM, from the first, that are run and tuned; null runs all."
+    )
     tuned_soft_tokens: bool = Field(True, description="Put projections of e_u and e_i into the query; false is text alone.")
     tuned_max_length: AtLeastOne = Field(192, description="Tokens of a query at most; the budgets must fit into it.")
     tuned_user_tokens: AtLeastOne = Field(48, description="Tokens of the user's text at most.")
@@ -136,7 +139,9 @@ class HNLMSettings(BaseModel):
     tuned_batch_tokens: AtLeastOne = Field(4096, description="Tokens, padding included, that are encoded together.")
     tuned_share_prefix: bool = Field(True, description="Run a user's part of the query through the LLM once for all items.")
     lora_r: AtLeastOne = Field(32, description="Rank of the LoRA layers.")
-    lora_alpha: Positive = Field(64.0, description="Scale of the LoRA layers; they add lora_alpha / lora_r times their product.")
+    lora_alpha: Positive = Field(
+        64.0, description="Scale of the LoRA layers; they add lora_alpha / lora_r times their product."
+    )
     lora_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.05, description="Dropout before the LoRA layers.")
     lora_targets: list[str] = Field(
         ["q_proj", "k_proj", "v_proj", "o_proj"], description="Linear layers of the LLM that get LoRA layers."
@@ -151,7 +156,7 @@ class HNLMSettings(BaseModel):
     tune_batch_size: Annotated[int, Field(ge=2)] = Field(16, description="Pairs of a step and device.")
     tune_accumulation: AtLeastOne = Field(1, description="Batches whose gradients make one step.")
     tune_learning_rate: Positive = Field(3e-4, description="Learning rate of the LoRA layers.")
-    tune_projection_learning_rate: Positive = Field(1.5e-3, description="Learning rate of the projections of e_u and e_i.")
+    tune_projection_learning_rate: Positive = Field(5e-3, description="Learning rate of the projections of e_u and e_i.")
     tune_temperature: Positive = Field(0.05, description="Temperature tau of the tuning loss.")
     tune_contrast_weight: NonNegative = Field(1.0, description="Weight of the in-batch negatives beside the paired loss.")
     tune_gradient_checkpointing: bool = Field(False, description="Recompute activations in tuning: less memory, more time.")

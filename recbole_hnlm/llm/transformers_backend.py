@@ -14,6 +14,7 @@ from recbole_hnlm.llm.generation import Sampler, compute_prefix, decode_rows
 from recbole_hnlm.llm.grammar import JsonGrammars
 from recbole_hnlm.llm.model_loading import LoadedModel, identify, load_model
 from recbole_hnlm.llm.tokenization import PromptEncoder
+from recbole_hnlm.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +74,7 @@ class TransformersBackend:
             try:
                 replies += self._engine.answer(batch, decoding)
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 self._halve_batch(len(batch), error)
         return replies
@@ -92,11 +93,6 @@ class TransformersBackend:
     def close(self) -> None:
         """Release the weights."""
         self._engine = None
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in text or "out of memory" in text
 
 
 class _Engine:

@@ -13,14 +13,18 @@ import numpy as np
 
 from recbole_hnlm.data.atomic_text import ItemText, read_item_texts, read_reviews
 from recbole_hnlm.data.training import TrainingInteractions
+from recbole_hnlm.errors import ConfigError
 from recbole_hnlm.settings import settings_of
 from recbole_hnlm.stages.choices import choose_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
     from recbole.data.dataset import Dataset
 
     from recbole_hnlm.settings import HNLMSettings
+    from recbole_hnlm.tuning.teacher import Teacher
 
 __all__ = ["StageContext"]
 
@@ -45,6 +49,7 @@ class StageContext:
         device: torch device of models, such as ``cpu`` or ``cuda``.
         ratings: rating of each training interaction, ``[P]``; None where they are not loaded.
         inter_name: name of the file of the training interactions, read for reviews alone; None means ``<dataset>.inter``.
+        teacher_source: reads or trains the collaborative teacher of the tuned route; None where there is none.
     """
 
     settings: HNLMSettings
@@ -58,6 +63,7 @@ class StageContext:
     device: str = "cpu"
     ratings: NDArray[np.floating[Any]] | None = None
     inter_name: str | None = None
+    teacher_source: Callable[[], Teacher] | None = None
 
     @classmethod
     def from_recbole(cls, config: Any, train_dataset: Dataset) -> StageContext:
@@ -70,11 +76,18 @@ class StageContext:
         rating_field = config["RATING_FIELD"]
         rated = rating_field is not None and rating_field in train_dataset.inter_feat
         benchmark = config["benchmark_filename"]
+        settings, training = settings_of(config), TrainingInteractions.from_dataset(train_dataset)
+
+        def teacher() -> Teacher:
+            from recbole_hnlm.tuning.teacher import ensure_teacher  # noqa: PLC0415 -- only the tuned route needs it
+
+            return ensure_teacher(config, train_dataset, Path(settings.artifact_dir) / name / training.split_fingerprint)
+
         return cls(
-            settings=settings_of(config),
+            settings=settings,
             dataset_name=name,
             dataset_dir=Path(config["data_path"]),
-            training=TrainingInteractions.from_dataset(train_dataset),
+            training=training,
             user_id_field=train_dataset.uid_field,
             item_id_field=train_dataset.iid_field,
             rating_field=rating_field if rated else None,
@@ -82,6 +95,7 @@ class StageContext:
             device=str(config["device"]),
             ratings=np.asarray(train_dataset.inter_feat[rating_field]) if rated else None,
             inter_name=f"{name}.{benchmark[0]}.inter" if benchmark else None,
+            teacher_source=teacher,
         )
 
     @property
@@ -93,6 +107,18 @@ class StageContext:
     def split_artifacts(self) -> Path:
         """Folder of this training split."""
         return self.dataset_artifacts / self.training.split_fingerprint
+
+    @cached_property
+    def teacher(self) -> Teacher:
+        """The collaborative teacher of the training split, trained at first use.
+
+        Raises:
+            ConfigError: the context was made without one.
+            HNLMError: see :func:`recbole_hnlm.tuning.teacher.ensure_teacher`.
+        """
+        if self.teacher_source is None:
+            raise ConfigError("the tuned route needs a collaborative teacher, and this context has none; make it from_recbole")
+        return self.teacher_source()
 
     @cached_property
     def item_texts(self) -> dict[str, ItemText]:

@@ -37,6 +37,7 @@ __all__ = [
     "prompt_hash",
     "safe_json",
     "user_prompt",
+    "without_lead",
 ]
 
 #: Raised whenever wording or layout of a prompt changes.
@@ -169,11 +170,11 @@ def _compact(fields: dict[str, str]) -> dict[str, str] | str:
 
 def negative_prompt(*, user_profile: str, title: str, item_profile: str, settings: HNLMSettings) -> Prompt:
     """S_H, the user's p_u and the item's title and p_i: an item that only looks right for the user."""
-    content = _negative_content(_without_lead(user_profile), _without_lead(item_profile), cut_text(title, _TITLE_MAX_CHARS))
+    content = _negative_content(without_lead(user_profile), without_lead(item_profile), cut_text(title, _TITLE_MAX_CHARS))
     return Prompt(_instruction(_NEGATIVE_SYSTEM, settings), safe_json(content), _worked_examples())
 
 
-def _without_lead(profile: str) -> str:
+def without_lead(profile: str) -> str:
     """Drop the words that every profile is asked to begin with; the field's name says the same."""
     return profile.removeprefix(_LEAD).lstrip()
 

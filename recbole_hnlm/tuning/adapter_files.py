@@ -57,9 +57,7 @@ class AdapterIdentity:
         return text_digest(asdict(self).values())[:16]
 
 
-def save_adapter(
-    folder: Path, encoder: HardNegativeEncoder, identity: AdapterIdentity, details: Mapping[str, Any]
-) -> None:
+def save_adapter(folder: Path, encoder: HardNegativeEncoder, identity: AdapterIdentity, details: Mapping[str, Any]) -> None:
     """Write the trained weights, then the manifest.
 
     Args:

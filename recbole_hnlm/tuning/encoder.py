@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from recbole_hnlm.tuning.teacher import Teacher
 
+# Length of an untrained soft token, as a multiple of a word embedding's. At 1 the first layers' output drowns it; see results/.
+_SOFT_GAIN = 8.0
+
 __all__ = ["HardNegativeEncoder", "pool_positions", "standardised"]
 
 
@@ -75,7 +78,7 @@ class HardNegativeEncoder(nn.Module):
         size, width = teacher.item_vectors.shape[1], words.shape[1]
         generator = torch.Generator().manual_seed(seed)
         start = torch.empty(width, size)
-        nn.init.orthogonal_(start, gain=float(words.float().std()) * (width / size) ** 0.5, generator=generator)
+        nn.init.orthogonal_(start, gain=_SOFT_GAIN * float(words.float().std()) * (width / size) ** 0.5, generator=generator)
         self.projections = nn.ModuleDict({name: nn.Linear(size, width) for name in ("user", "item")})
         for projection in self.projections.values():
             with torch.no_grad():
@@ -175,8 +178,10 @@ class HardNegativeEncoder(nn.Module):
         if self.pooling == "last":
             return F.normalize(pool_positions(hidden, suffixes.mask, "last"), dim=-1)
         counts = [part.mask.sum(dim=1, keepdim=True).float() for part in (prefixes, suffixes)]
-        sums = [pool_positions(states, part.mask, "mean") * count
-                for states, part, count in zip((begun, hidden), (prefixes, suffixes), counts, strict=True)]
+        sums = [
+            pool_positions(states, part.mask, "mean") * count
+            for states, part, count in zip((begun, hidden), (prefixes, suffixes), counts, strict=True)
+        ]
         return F.normalize((sums[0][owners] + sums[1]) / (counts[0][owners] + counts[1]), dim=-1)
 
     def gradient_checkpointing_enable(self, **kwargs: Any) -> None:

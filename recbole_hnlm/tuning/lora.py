@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from recbole_hnlm.settings import HNLMSettings
     from recbole_hnlm.tuning.teacher import Teacher
 
-__all__ = ["build_encoder", "max_positions", "require_targets"]
+__all__ = ["build_encoder", "keep_layers", "max_positions", "require_targets"]
 
 
 def build_encoder(
@@ -49,6 +49,7 @@ def build_encoder(
             raise
         raise BackendError(f"{error}; if bitsandbytes is what fails, use --tune_quantization=none") from error
     model: Any = loaded.model
+    keep_layers(model, settings.tuned_layers)
     # The attention for decoding on a CPU is made for inference; tuning takes PyTorch's own.
     model.set_attn_implementation("sdpa")
     if settings.tune_quantization != "none":
@@ -76,6 +77,27 @@ def build_encoder(
         seed=settings.tune_seed,
     )
     return encoder, loaded.tokenizer
+
+
+def keep_layers(model: Any, count: int | None) -> None:
+    """Drop the layers of a causal LLM behind the first ``count``; None keeps all.
+
+    Layers in the middle of an LLM represent a text better than the last ones, which prepare the next word (Skean et al., "Layer by
+    Layer: Uncovering Hidden Representations in Language Models", arXiv 2502.02013); they also leave more of the collaborative
+    tokens in place, and a third of the layers takes a third of the time.
+
+    Raises:
+        ConfigError: the LLM has fewer layers, or its layers are not where transformers' decoders keep them.
+    """
+    if count is None:
+        return
+    decoder = getattr(model, model.base_model_prefix)
+    if not isinstance(getattr(decoder, "layers", None), nn.ModuleList):
+        raise ConfigError(f"tuned_layers cannot shorten a {type(model).__name__}; use --tuned_layers=null")
+    if count > len(decoder.layers):
+        raise ConfigError(f"tuned_layers is {count}, but the LLM has {len(decoder.layers)} layers; lower it, or null for all")
+    decoder.layers = decoder.layers[:count]
+    decoder.config.num_hidden_layers = count
 
 
 def require_targets(model: nn.Module, targets: list[str]) -> None:

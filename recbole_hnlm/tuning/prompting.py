@@ -33,7 +33,9 @@ USER_TOKEN = -1
 ITEM_TOKEN = -2
 """Stands in a token sequence where the projection of e_i goes."""
 
-_INSTRUCTION = "Given a user and an item that they chose, represent an item that looks right for the user but is not what they want."
+_INSTRUCTION = (
+    "Given a user and an item that they chose, represent an item that looks right for the user but is not what they want."
+)
 _USER, _ITEM, _SEPARATOR = "User: ", "\nItem: ", ". "
 
 
@@ -170,6 +172,6 @@ class PairPrompts:
 def prompting_digest(settings: HNLMSettings) -> str:
     """Identify the form of the sequences: 16 hex digits over their texts and the keys that shape them."""
     keys = ("tuned_template", "tuned_soft_tokens", "tuned_max_length", "tuned_user_tokens", "tuned_item_tokens")
-    keys = (*keys, "tuned_title_tokens", "tuned_text", "tuned_pooling", "profile_history_length")
+    keys = (*keys, "tuned_title_tokens", "tuned_text", "tuned_pooling", "tuned_layers", "profile_history_length")
     parts = [_INSTRUCTION, _USER, _ITEM, _SEPARATOR, *(getattr(settings, key) for key in keys)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,231 @@
+"""One tuned LLM of a training split: found or made, evaluated, and put to work."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recbole_hnlm.artifacts import text_digest
+from recbole_hnlm.errors import ArtifactError, ConfigError
+from recbole_hnlm.llm.model_loading import identify
+from recbole_hnlm.locking import exclusive_writer
+from recbole_hnlm.tuning.adapter_files import AdapterIdentity, load_adapter, read_manifest, save_adapter, tuning_keys
+from recbole_hnlm.tuning.evaluation import HeldOut, baselines, choose_heldout_users, evaluate_encoder, heldout_triples
+from recbole_hnlm.tuning.finetune import tune
+from recbole_hnlm.tuning.lora import build_encoder, max_positions
+from recbole_hnlm.tuning.objective import TripleCollator, TuningObjective
+from recbole_hnlm.tuning.prompting import PairPrompts, prompting_digest
+from recbole_hnlm.tuning.texts import TunedTexts, tuned_texts
+from recbole_hnlm.tuning.triples import TripleDataset
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from recbole_hnlm.stages.context import StageContext
+    from recbole_hnlm.tuning.encoder import HardNegativeEncoder
+
+__all__ = ["TunedLLM"]
+
+_logger = logging.getLogger(__name__)
+
+
+class TunedLLM:
+    """The tuned LLM of a training split.
+
+    Nothing is loaded before it is needed: a run whose vectors are all there only reads the adapter's manifest.
+
+    Args:
+        context: settings, training split, texts and teacher.
+    """
+
+    def __init__(self, context: StageContext) -> None:
+        self.context = context
+        self.settings = context.settings
+        self._encoder: HardNegativeEncoder | None = None
+        self._tokenizer: Any = None
+
+    @cached_property
+    def texts(self) -> TunedTexts:
+        """Texts of users and items."""
+        return tuned_texts(self.context)
+
+    @cached_property
+    def identity(self) -> AdapterIdentity:
+        """What the adapter belongs to; found without loading the LLM."""
+        settings = self.settings
+        llm = identify(settings.model_copy(update={"llm_quantization": settings.tune_quantization}), self.context.device)
+        keys = {**tuning_keys(settings), "guard": settings.teacher_guard_share, "candidates": settings.teacher_candidates}
+        keys |= {"seed": settings.teacher_seed, "from": read_manifest(self.source)["sha256"] if self.source else None}
+        return AdapterIdentity(
+            model=llm.key(),
+            teacher=self.context.teacher.digest,
+            prompts=prompting_digest(settings),
+            inputs=self.texts.digest,
+            keys=text_digest([f"{name}={keys[name]!r}" for name in sorted(keys)])[:16],
+        )
+
+    @property
+    def source(self) -> Path | None:
+        """Folder of an adapter of another dataset that takes the place of tuning (``tune_from``)."""
+        from pathlib import Path  # noqa: PLC0415
+
+        return Path(self.settings.tune_from) if self.settings.tune_from else None
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the adapter."""
+        return self.context.split_artifacts / "tuned" / self.identity.digest
+
+    @property
+    def exists(self) -> bool:
+        """Whether the adapter was saved."""
+        return (self.folder / "manifest.json").exists()
+
+    @cached_property
+    def item_mask(self) -> NDArray[np.bool_]:
+        """Items that take part: those with text, and all of them for a teacher's sake when soft tokens carry the item."""
+        return self.context.items_with_text
+
+    @cached_property
+    def heldout_users(self) -> NDArray[np.int64]:
+        """Users whose rows tuning never sees."""
+        return choose_heldout_users(self.context.training, self.settings.tune_heldout_users, self.settings.tune_seed)
+
+    def _dataset(self, users: NDArray[np.int64]) -> TripleDataset:
+        settings = self.settings
+        random = settings.tune_negatives == "random"
+        return TripleDataset(
+            self.context.training,
+            self.context.teacher,
+            candidates=1 if random else settings.teacher_candidates,
+            guard_share=0.0 if random else settings.teacher_guard_share,
+            seed=settings.teacher_seed,
+            users=users,
+            item_mask=self.item_mask,
+        )
+
+    @cached_property
+    def heldout(self) -> HeldOut:
+        """One triple of every held-out user; always with the teacher's hard negative, also when tuning on random ones.
+
+        Raises:
+            ConfigError: there are no held-out users.
+        """
+        if not len(self.heldout_users):
+            raise ConfigError(
+                f"tune_heldout_users is {self.settings.tune_heldout_users} and a tenth of the users at most is held out, which "
+                "leaves none to evaluate; raise it, or use a dataset of ten users at least"
+            )
+        settings = self.settings
+        dataset = TripleDataset(
+            self.context.training,
+            self.context.teacher,
+            candidates=settings.teacher_candidates,
+            guard_share=settings.teacher_guard_share,
+            seed=settings.teacher_seed + 1,
+            users=self.heldout_users,
+            item_mask=self.item_mask,
+        )
+        return heldout_triples(dataset, self.context.training, self.item_mask, settings.tune_seed)
+
+    def untuned(self) -> HardNegativeEncoder:
+        """Load the LLM with untrained LoRA layers and projections, in place of what was loaded before."""
+        self._encoder, self._tokenizer = build_encoder(self.settings, self.context.teacher, self.context.device)
+        return self._encoder
+
+    @cached_property
+    def prompts(self) -> PairPrompts:
+        """Sequences for the loaded LLM's tokenizer."""
+        if self._encoder is None:
+            self.untuned()
+        if self._encoder is None:
+            raise ValueError("no LLM is loaded")
+        return PairPrompts(self._tokenizer, self.settings, max_positions(self._encoder))
+
+    def encoder(self) -> HardNegativeEncoder:
+        """Return the tuned encoder.
+
+        Raises:
+            ArtifactError: it was not tuned, or the adapter is damaged or of something else.
+        """
+        encoder = self.untuned()
+        load_adapter(self.folder, encoder, self.identity)
+        return encoder
+
+    def evaluate(self, encoder: HardNegativeEncoder) -> dict[str, float]:
+        """Rank the held-out users' hard negatives with an encoder."""
+        return evaluate_encoder(encoder, self.prompts, self.texts, self.heldout, self.settings.tuned_batch_tokens)
+
+    def baselines(self) -> dict[str, dict[str, float]]:
+        """The same ranking at random, by popularity and by the teacher."""
+        return baselines(self.heldout, self.context.training, self.context.teacher, self.settings.tune_seed)
+
+    def ensure(self, *, evaluate_every: int | None = None, show_progress: bool = True) -> dict[str, Any]:
+        """Tune unless it was done before; returns the adapter's manifest.
+
+        Args:
+            evaluate_every: steps between evaluations on the held-out users, for the curve in the manifest; None makes none.
+            show_progress: whether to show the progress bar.
+
+        Raises:
+            HNLMError: no memory, no disk, divergence, texts or teacher that cannot be had.
+        """
+        if self.exists:
+            return read_manifest(self.folder)
+        with exclusive_writer(self.folder.with_name(self.folder.name + ".work")):
+            if not self.exists:
+                self._tune(evaluate_every, show_progress)
+        return read_manifest(self.folder)
+
+    def _tune(self, evaluate_every: int | None, show_progress: bool) -> None:
+        settings, start = self.settings, time.perf_counter()
+        encoder, curve = self.untuned(), []
+        work = self.folder.with_name(self.folder.name + ".work")
+        if self.source is not None:
+            losses: list[dict[str, float]] = []
+            self._transfer(encoder, self.source)
+        else:
+            kept = np.setdiff1d(np.unique(self.context.training.users), self.heldout_users)
+            objective = TuningObjective(
+                encoder, temperature=settings.tune_temperature, contrast_weight=settings.tune_contrast_weight
+            )
+
+            def note(step: int) -> None:
+                curve.append({"step": step, **self.evaluate(encoder)})
+                _logger.info("step %d: recall@50 %.3f", step, curve[-1]["recall@50"])
+
+            losses = tune(
+                objective,
+                self._dataset(kept),
+                TripleCollator(self.prompts, self.texts, self.context.training),
+                settings,
+                work,
+                device=self.context.device,
+                show_progress=show_progress,
+                on_evaluate=note if evaluate_every else None,
+                evaluate_every=evaluate_every or 1,
+            )
+        seconds = time.perf_counter() - start
+        details = {
+            "steps": settings.tune_steps if self.source is None else 0,
+            "seconds": round(seconds, 1),
+            "loss": losses,
+            "recall": curve,
+            "truncated": dict(self.prompts.truncated),
+            "keys": tuning_keys(settings),
+        }
+        save_adapter(self.folder, encoder, self.identity, details)
+        for path in work.glob("checkpoint-*"):
+            shutil.rmtree(path, ignore_errors=True)
+        cut = ", ".join(f"{count:,} of {field}" for field, count in self.prompts.truncated.items()) or "none"
+        _logger.info("tuned for %d steps in %.0f s; texts cut to their budget: %s", details["steps"], seconds, cut)
+
+    def _transfer(self, encoder: HardNegativeEncoder, source: Path) -> None:
+        raise ArtifactError(f"tune_from {source}: transfer is not available")
