@@ -38,7 +38,8 @@ _RUN_EXAMPLES = """examples:
 _STAGE_HELP = {
     "profile": "let the LLM describe items and users; skips what is already there",
     "negatives": "let the LLM name hard negatives; builds the profiles first where they are missing",
-    "encode": "turn the named negatives into vectors; builds what is missing first",
+    "finetune": "fine-tune the LLM in 4 bits under collaborative supervision (negative_route tuned)",
+    "encode": "make the vectors of hard negatives, by the text encoder or the tuned LLM; builds what is missing first",
 }
 
 
@@ -87,8 +88,12 @@ def _parser() -> argparse.ArgumentParser:
     _fill_run(verb("run", _RUN_HELP, _run, _RUN_EXAMPLES))
     for name, text in _STAGE_HELP.items():
         stage = verb(name, text, _stage, f"example:\n  recbole-hnlm {name} --dataset=ml-100k")
-        stage.set_defaults(stage=name)
+        stage.set_defaults(stage=name, eval=False)
         _add_config_options(stage)
+        if name == "finetune":
+            stage.add_argument(
+                "--eval", action="store_true", help="rank held-out users' hard negatives before and after; writes JSON and PNG"
+            )
     show = verb("show", "show what the LLM was told and said for one user", _show, "example:\n  recbole-hnlm show --user=196")
     _add_config_options(show)
     show.add_argument("--user", required=True, metavar="ID", help="the user's id as in the .inter file")
@@ -137,8 +142,8 @@ def _evaluate(args: argparse.Namespace, rest: Sequence[str]) -> int:
     return 0
 
 
-def _stage_context(args: argparse.Namespace, rest: Sequence[str]) -> Any:
-    """Load and split the data as a run would, and hand the training split to the LLM stages."""
+def _stage_context(args: argparse.Namespace, rest: Sequence[str]) -> tuple[Any, Any]:
+    """Load and split the data as a run would; returns the configuration, and the training split for the LLM stages."""
     from recbole_hnlm.host import load_data  # noqa: PLC0415
     from recbole_hnlm.runner import prepare_run  # noqa: PLC0415
     from recbole_hnlm.values import load_yaml  # noqa: PLC0415
@@ -147,11 +152,27 @@ def _stage_context(args: argparse.Namespace, rest: Sequence[str]) -> Any:
         args.model = _STAGE_MODEL
     config = _request(args, rest).config()
     prepare_run(config)
-    return importlib.import_module("recbole_hnlm.stages").StageContext.from_recbole(config, load_data(config).train._dataset)
+    context = importlib.import_module("recbole_hnlm.stages").StageContext.from_recbole(config, load_data(config).train._dataset)
+    return config, context
 
 
 def _stage(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    report = importlib.import_module("recbole_hnlm.stages").run_stage(_stage_context(args, rest), args.stage)
+    if args.stage == "finetune" and not any(token.split("=")[0] == "--negative_route" for token in rest):
+        rest = (*rest, "--negative_route=tuned")
+    config, context = _stage_context(args, rest)
+    stages = importlib.import_module("recbole_hnlm.stages")
+    if args.eval:
+        # Profiles first, where the queries are made of them; the tuning itself is watched.
+        if context.settings.tuned_text == "profiles":
+            stages.run_stage(context, "profile")
+        report = importlib.import_module("recbole_hnlm.tuning.report")
+        tuned = importlib.import_module("recbole_hnlm.tuning.run").TunedLLM(context)
+        result = report.evaluate_tuning(tuned, config["run_id"], config["results_dir"], config.final_config_dict)
+        _say(report.summary_table(result.record))
+        _say(f"picture: {result.record['picture']}")
+        _say(f"results: {result.path}")
+        return 0
+    report = stages.run_stage(context, args.stage)
     _say(
         f"{report.name}: {report.total} in all, {report.reused} reused, {report.generated} made, {report.missing} missing, "
         f"{report.seconds:.1f} s"
@@ -160,7 +181,7 @@ def _stage(args: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _show(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    text = importlib.import_module("recbole_hnlm.show").show_user(_stage_context(args, rest), args.user)
+    text = importlib.import_module("recbole_hnlm.show").show_user(_stage_context(args, rest)[1], args.user)
     if isinstance(text, str):
         _say(text)
     return 0

@@ -175,8 +175,10 @@ class HNLMSettings(BaseModel):
     contrast_temperature: Positive = Field(0.2, description="Temperature of the contrast term.")
     alignment_weight: NonNegative = Field(0.003, description="Weight of the two-way alignment of CF and text embeddings.")
     alignment_temperature: Positive = Field(0.2, description="Temperature of the alignment term.")
-    alignment_source: Literal["text", "profile"] = Field(
-        "text", description="Text side of the alignment: items' own text (users: mean of their items) or the LLM's profiles."
+    alignment_source: Literal["text", "profile", "tuned"] = Field(
+        "text",
+        description="Text side of the alignment: items' own text, the LLM's profiles, or the tuned LLM's representation of "
+        "items (users: mean of their items, but for profiles).",
     )
     alignment_max_batch: AtLeastOne = Field(
         1024, description="Unique users and items of a batch that enter the alignment at most."
@@ -200,6 +202,8 @@ class HNLMSettings(BaseModel):
             problems.append("llm_backend openai needs llm_model, the name under which the server serves its model")
         if self.llm_backend == "openai" and self.llm_quantization != "none":
             problems.append("llm_quantization is for llm_backend transformers; a server chooses its own")
+        if self.alignment_source == "tuned" and self.negative_route != "tuned" and self.alignment_weight > 0:
+            problems.append("alignment_source tuned needs negative_route tuned")
         if self.negative_sampler == "dns" and self.num_candidates < 2:
             problems.append(f"negative_sampler dns needs num_candidates >= 2, got {self.num_candidates}")
         if problems:

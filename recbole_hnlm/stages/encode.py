@@ -15,6 +15,7 @@ from recbole_hnlm.stages.negatives import NEGATIVES, is_declined, read_profiles
 from recbole_hnlm.stages.profile import ITEM_PROFILES, USER_PROFILES
 from recbole_hnlm.stages.prompts import prompt_hash
 from recbole_hnlm.stages.replies import ReplyCounts, reply_artifact
+from recbole_hnlm.stages.tuned import ensure_tuned_store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from recbole_hnlm.stages.context import StageContext
     from recbole_hnlm.stages.session import StageSession
 
-__all__ = ["EncodeJob", "encode_job", "item_own_text", "kinds_needed", "run_encode_stage", "store_folder"]
+__all__ = ["EncodeJob", "encode_job", "is_tuned_kind", "item_own_text", "kinds_needed", "run_encode_stage", "store_folder"]
 
 _OWN_TEXT_FORM = "title. categories"
 _OWN_TEXT_MAX_CHARS = 1000
@@ -46,12 +47,20 @@ def kinds_needed(settings: HNLMSettings) -> tuple[StoreKind, ...]:
         kinds.append("pairs")
     if aligned and settings.alignment_source == "profile":
         kinds += ["item_profiles", "user_profiles"]
+    if aligned and settings.alignment_source == "tuned":
+        kinds.append("tuned_items")
     return tuple(kinds)
 
 
+def is_tuned_kind(settings: HNLMSettings, kind: StoreKind) -> bool:
+    """Whether vectors of this kind come from the tuned LLM rather than from the text encoder."""
+    return kind == "tuned_items" or (kind == "pairs" and settings.negative_route == "tuned")
+
+
 def store_folder(context: StageContext, kind: StoreKind) -> Path:
-    """Folder of the store of one kind."""
-    return context.split_artifacts / "vectors" / kind
+    """Folder of the store of one kind; the routes keep their pairs apart."""
+    name = "tuned_pairs" if kind == "pairs" and is_tuned_kind(context.settings, kind) else kind
+    return context.split_artifacts / "vectors" / name
 
 
 def item_own_text(text: ItemText, settings: HNLMSettings) -> str:
@@ -118,6 +127,9 @@ def _texts(context: StageContext, kind: StoreKind) -> dict[tuple[str, ...], str]
 def run_encode_stage(session: StageSession) -> tuple[ReplyCounts, dict[StoreKind, VectorStore]]:
     """Make or reuse every store that the settings need.
 
+    Args:
+        session: supplies the text encoder and, for the tuned route, the tuned LLM.
+
     Returns:
         Counts over all kinds, and the opened stores.
 
@@ -127,6 +139,10 @@ def run_encode_stage(session: StageSession) -> tuple[ReplyCounts, dict[StoreKind
     stores: dict[StoreKind, VectorStore] = {}
     total = generated = 0
     for kind in kinds_needed(session.context.settings):
+        if is_tuned_kind(session.context.settings, kind):
+            stores[kind], count, made = ensure_tuned_store(session.tuned, kind, store_folder(session.context, kind))
+            total, generated = total + count, generated + made
+            continue
         job = encode_job(session, kind)
         generated += _ensure_store(session, job)
         stores[kind] = VectorStore.open(store_folder(session.context, kind), job.identity)

@@ -10,11 +10,12 @@ import numpy as np
 
 from recbole_hnlm.data.semantics import SemanticVectors
 from recbole_hnlm.errors import ConfigError
-from recbole_hnlm.stages.encode import kinds_needed, run_encode_stage
+from recbole_hnlm.stages.encode import is_tuned_kind, kinds_needed, run_encode_stage
 from recbole_hnlm.stages.negatives import run_negatives_stage
 from recbole_hnlm.stages.profile import run_profile_stage
 from recbole_hnlm.stages.report import StageReport
 from recbole_hnlm.stages.session import StageSession
+from recbole_hnlm.stages.tuned import run_finetune_stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STAGES", "StageName", "build_semantics", "run_stage", "stages_needed"]
 
-StageName = Literal["profile", "negatives", "encode"]
+StageName = Literal["profile", "negatives", "finetune", "encode"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
 _logger = logging.getLogger(__name__)
 
@@ -37,7 +38,10 @@ _logger = logging.getLogger(__name__)
 def stages_needed(settings: HNLMSettings) -> tuple[StageName, ...]:
     """Stages whose output some term of the loss reads, in order."""
     kinds = kinds_needed(settings)
-    needed = {"profile": "pairs" in kinds or "user_profiles" in kinds, "negatives": "pairs" in kinds, "encode": bool(kinds)}
+    tuned = any(is_tuned_kind(settings, kind) for kind in kinds)
+    named = "pairs" in kinds and not tuned
+    profiled = "user_profiles" in kinds or named or (tuned and settings.tuned_text == "profiles")
+    needed = {"profile": profiled, "negatives": named, "finetune": tuned, "encode": bool(kinds)}
     return tuple(stage for stage in STAGES if needed[stage])
 
 
@@ -68,7 +72,20 @@ def run_stage(
         raise ConfigError(
             "stage encode has nothing to build: mix_weight, contrast_weight and alignment_weight are all 0; raise one of them"
         )
-    chain = stages_needed(settings) if name == "encode" else STAGES[: STAGES.index(name) + 1]
+    needed = stages_needed(settings)
+    if name == "negatives" and settings.negative_route == "tuned":
+        raise ConfigError(
+            "stage negatives names items for the text route; the tuned route emits vectors: run finetune or encode"
+        )
+    if name == "finetune" and name not in needed:
+        raise ConfigError(
+            "stage finetune has nothing to tune for: it needs negative_route tuned, and mix_weight, contrast_weight or "
+            "alignment_weight (with alignment_source tuned) above 0"
+        )
+    text_route = ("profile", "negatives", "encode")
+    chain = tuple(stage for stage in (needed or text_route) if STAGES.index(stage) <= STAGES.index(name))
+    if name not in chain:
+        chain = (*text_route[: text_route.index(name)], name)
     with StageSession(context, backend, encoder) as session:
         return _run(session, chain)[0][-1]
 
@@ -113,6 +130,9 @@ def _run(session: StageSession, chain: Sequence[StageName]) -> tuple[list[StageR
             counts = run_profile_stage(session)
         elif name == "negatives":
             counts, declined = run_negatives_stage(session)
+        elif name == "finetune":
+            session.release_backend()
+            counts = run_finetune_stage(session.tuned)
         else:
             session.release_backend()
             counts, stores = run_encode_stage(session)
@@ -132,7 +152,8 @@ def _aligned(context: StageContext, stores: dict[StoreKind, VectorStore]) -> Sem
         store = stores["pairs"]
         pair_vectors = store.vectors
         pair_rows = store.rows_of_pairs(training.user_tokens, training.item_tokens, training.users, training.items)
-    item_kind: StoreKind = "item_profiles" if settings.alignment_source == "profile" else "item_texts"
+    kinds: dict[str, StoreKind] = {"profile": "item_profiles", "tuned": "tuned_items", "text": "item_texts"}
+    item_kind = kinds[settings.alignment_source]
     item_store = stores.get(item_kind) if settings.alignment_weight > 0 else None
     item_vectors, item_mask = _by_id(item_store, training.item_tokens)
     user_vectors, user_mask = _by_id(stores.get("user_profiles"), training.user_tokens)

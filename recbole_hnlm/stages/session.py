@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from recbole_hnlm.data.text_encoder import SentenceEncoder
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from recbole_hnlm.data.text_encoder import TextEncoder
     from recbole_hnlm.llm.protocol import LLMBackend
     from recbole_hnlm.stages.context import StageContext
+    from recbole_hnlm.tuning.run import TunedLLM
 
 __all__ = ["StageSession"]
 
@@ -61,6 +63,13 @@ class StageSession:
         if self._owns_backend and self._backend is not None:
             self._backend.close()
             self._backend = None
+
+    @cached_property
+    def tuned(self) -> TunedLLM:
+        """The tuned LLM of the split; its weights load when a vector is made."""
+        from recbole_hnlm.tuning.run import TunedLLM  # noqa: PLC0415 -- takes seconds, and only the tuned route needs it
+
+        return TunedLLM(self.context)
 
     @property
     def encoder(self) -> TextEncoder:

@@ -39,7 +39,7 @@ class _Progress(TrainerCallback):
         self._show, self._on_evaluate, self._every = show, on_evaluate, every
         self._bar: tqdm[Any] | None = None
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_kwargs: Any) -> None:  # noqa: ARG002
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_kwargs: Any) -> None:
         self._bar = tqdm(
             total=state.max_steps,
             initial=state.global_step,
@@ -49,17 +49,17 @@ class _Progress(TrainerCallback):
             disable=not (self._show and state.is_world_process_zero),
         )
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_kwargs: Any) -> None:  # noqa: ARG002
+    def on_step_end(self, args: Any, state: Any, control: Any, **_kwargs: Any) -> None:
         if self._bar is not None:
             self._bar.update(state.global_step - self._bar.n)
         if self._on_evaluate is not None and state.global_step % self._every == 0 and state.global_step < state.max_steps:
             self._on_evaluate(state.global_step)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_kwargs: Any) -> None:  # noqa: ARG002
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_kwargs: Any) -> None:
         if self._bar is not None and logs and "loss" in logs:
             self._bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **_kwargs: Any) -> None:  # noqa: ARG002
+    def on_train_end(self, args: Any, state: Any, control: Any, **_kwargs: Any) -> None:
         if self._bar is not None:
             self._bar.close()
 
@@ -100,7 +100,7 @@ class _TuningTrainer(Trainer):
             )
         return (loss, {}) if return_outputs else loss
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ARG002
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         from safetensors.torch import save_file  # noqa: PLC0415
 
         if self.args.should_save:

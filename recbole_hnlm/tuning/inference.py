@@ -87,7 +87,7 @@ def order_pairs(prompts: PairPrompts, texts: TunedTexts, users: NDArray[np.int64
 
 
 @torch.no_grad()
-def encode_pairs(  # noqa: PLR0917
+def encode_pairs(
     encoder: HardNegativeEncoder, prompts: PairPrompts, texts: TunedTexts, pairs: PairOrder, budget: int, *, share: bool = True
 ) -> Iterator[NDArray[np.float32]]:
     """Encode z_ui batch by batch, in the pairs' order.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from contextlib import nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from recbole_hnlm.tuning.finetune import tune
 from recbole_hnlm.tuning.lora import build_encoder, max_positions
 from recbole_hnlm.tuning.objective import TripleCollator, TuningObjective
 from recbole_hnlm.tuning.prompting import PairPrompts, prompting_digest
+from recbole_hnlm.tuning.ranks import Ranks
 from recbole_hnlm.tuning.texts import TunedTexts, tuned_texts
 from recbole_hnlm.tuning.triples import TripleDataset
 
@@ -177,14 +179,17 @@ class TunedLLM:
         Raises:
             HNLMError: no memory, no disk, divergence, texts or teacher that cannot be had.
         """
-        if self.exists:
-            return read_manifest(self.folder)
-        with exclusive_writer(self.folder.with_name(self.folder.name + ".work")):
-            if not self.exists:
-                self._tune(evaluate_every, show_progress)
+        if not self.exists:
+            ranks = Ranks.from_environment()
+            ranks.refuse_recbole_launcher("fine-tuning the LLM", "finetune")
+            # Ranks of one launch tune together, so only the first holds the lock against other launches.
+            work = self.folder.with_name(self.folder.name + ".work")
+            with exclusive_writer(work) if ranks.first else nullcontext():
+                if not self.exists or ranks.count > 1:
+                    self._tune(ranks, evaluate_every if ranks.count == 1 else None, show_progress)
         return read_manifest(self.folder)
 
-    def _tune(self, evaluate_every: int | None, show_progress: bool) -> None:
+    def _tune(self, ranks: Ranks, evaluate_every: int | None, show_progress: bool) -> None:
         settings, start = self.settings, time.perf_counter()
         encoder, curve = self.untuned(), []
         work = self.folder.with_name(self.folder.name + ".work")
@@ -221,7 +226,9 @@ class TunedLLM:
             "truncated": dict(self.prompts.truncated),
             "keys": tuning_keys(settings),
         }
-        save_adapter(self.folder, encoder, self.identity, details)
+        if ranks.first:
+            save_adapter(self.folder, encoder, self.identity, details)
+        ranks.wait()
         for path in work.glob("checkpoint-*"):
             shutil.rmtree(path, ignore_errors=True)
         cut = ", ".join(f"{count:,} of {field}" for field, count in self.prompts.truncated.items()) or "none"

@@ -1,0 +1,94 @@
+"""The record and the picture of an evaluated tuning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recbole_hnlm.atomic import replacing
+from recbole_hnlm.environment import package_versions, peak_rss_bytes
+from recbole_hnlm.results import RunResult, write_result
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from recbole_hnlm.tuning.run import TunedLLM
+
+__all__ = ["draw_curve", "evaluate_tuning", "summary_table"]
+
+_ROWS = ("random", "popularity", "before", "after", "teacher")
+_COLUMNS = ("recall@10", "recall@50", "mrr", "cos_pos", "cos_neg")
+
+
+def evaluate_tuning(tuned: TunedLLM, run_id: str, results_dir: str, config: Mapping[str, Any], *, every: int = 25) -> RunResult:
+    """Measure the LLM before and after tuning on the held-out users; write ``<run_id>.json`` and ``<run_id>.png``.
+
+    Tunes first where that was not done, with an evaluation every ``every`` steps for the curve.
+
+    Raises:
+        HNLMError: see :meth:`TunedLLM.ensure`; ConfigError without held-out users.
+    """
+    heldout = tuned.heldout
+    manifest = tuned.ensure(evaluate_every=every)
+    before = tuned.evaluate(tuned.untuned())
+    after = tuned.evaluate(tuned.encoder())
+    picture = Path(results_dir) / f"{run_id}.png"
+    curve = [{"step": 0, **before}, *manifest["recall"], {"step": manifest["steps"], **after}]
+    record = {
+        "run_id": run_id,
+        "dataset": tuned.context.dataset_name,
+        "before": before,
+        "after": after,
+        **tuned.baselines(),
+        "heldout_users": len(heldout.users),
+        "curve": curve,
+        "loss": manifest["loss"],
+        "steps": manifest["steps"],
+        "seconds": manifest["seconds"],
+        "truncated": manifest["truncated"],
+        "adapter": str(tuned.folder),
+        "picture": str(picture),
+        "peak_rss_bytes": peak_rss_bytes(),
+        "versions": package_versions(),
+        "config": dict(config),
+    }
+    draw_curve(record, picture)
+    return write_result(results_dir, record)
+
+
+def draw_curve(record: Mapping[str, Any], path: Path) -> None:
+    """Draw the tuning loss, and recall@50 over steps beside random, popularity and the teacher.
+
+    Raises:
+        ArtifactError: the picture cannot be written.
+    """
+    from matplotlib.figure import Figure  # noqa: PLC0415 -- only this picture needs it
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot([entry["step"] for entry in record["loss"]], [entry["loss"] for entry in record["loss"]], marker=".")
+    left.set(title="Tuning loss", xlabel="step", ylabel="loss (mean of 10 steps)")
+    right.plot(
+        [entry["step"] for entry in record["curve"]],
+        [entry["recall@50"] for entry in record["curve"]],
+        marker=".",
+        label="z_ui",
+    )
+    for name, style in (("teacher", "--"), ("popularity", "-."), ("random", ":")):
+        right.axhline(record[name]["recall@50"], linestyle=style, color="grey", label=name)
+    right.set(title=f"Held-out users, {record['dataset']}", xlabel="step", ylabel="recall@50 of the hard negative", ylim=(0, 1))
+    right.legend(fontsize="small")
+    for axis in (left, right):
+        axis.set_xlim(left=0)
+        axis.grid(visible=True, alpha=0.3)
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", dpi=120)
+
+
+def summary_table(record: Mapping[str, Any]) -> str:
+    """Return the metrics as a table for the terminal."""
+    lines = [f"{'':<12}" + "".join(f"{name:>11}" for name in _COLUMNS)]
+    for row in _ROWS:
+        cells = (f"{record[row][name]:>11.3f}" if name in record[row] else f"{'':>11}" for name in _COLUMNS)
+        lines.append(f"{row:<12}" + "".join(cells))
+    return "\n".join(lines)
