@@ -82,10 +82,11 @@ def run_stage(
             "stage finetune has nothing to tune for: it needs negative_route tuned, and mix_weight, contrast_weight or "
             "alignment_weight (with alignment_source tuned) above 0"
         )
-    text_route = ("profile", "negatives", "encode")
-    chain = tuple(stage for stage in (needed or text_route) if STAGES.index(stage) <= STAGES.index(name))
-    if name not in chain:
-        chain = (*text_route[: text_route.index(name)], name)
+    text_route: tuple[StageName, ...] = ("profile", "negatives", "encode")
+    last = next(stage for stage in STAGES if stage == name)
+    # A stage that the settings do not need can be asked for all the same; it is then one of the text route.
+    route = needed if name in needed else text_route
+    chain = route[: route.index(last) + 1]
     with StageSession(context, backend, encoder) as session:
         return _run(session, chain)[0][-1]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812
 from transformers import DynamicCache
 
 from recbole_hnlm.tuning.prompting import ITEM_TOKEN, USER_TOKEN, TokenBatch
@@ -48,12 +48,12 @@ def pool_positions(hidden: torch.Tensor, mask: torch.Tensor, mode: str) -> torch
 class HardNegativeEncoder(nn.Module):
     """Turns token sequences with collaborative tokens into unit vectors: z_ui of a query, the representation of an item.
 
-    The collaborative tokens are ``W_u e_u`` and ``W_i e_i``: trained linear projections of the teacher's standardised vectors, put
-    in the place of word embeddings. Both begin as the same orthogonal map, scaled to the size of a word embedding, so that before
-    tuning users and items already lie in one space, as they do for the teacher.
+    The collaborative tokens are ``W_u e_u`` and ``W_i e_i``: trained linear projections of the teacher's standardised vectors,
+    put in the place of word embeddings. Both begin as the same orthogonal map, a multiple of a word embedding long, so that
+    before tuning users and items already lie in one space, as they do for the teacher.
 
-    Source: HNLMRec (arXiv 2504.04726), SPEC section 1, step 3. Departures: collaborative vectors enter as soft tokens rather than
-    as text; training and inference share prompt, pooling and normalisation by being the same code.
+    Source: HNLMRec (arXiv 2504.04726), SPEC section 1, step 3. Departures: collaborative vectors enter as soft tokens rather
+    than as text; training and inference share prompt, pooling and normalisation by being the same code.
 
     Attributes:
         projections: W_u and W_i with their biases.
@@ -71,7 +71,7 @@ class HardNegativeEncoder(nn.Module):
             seed: of the projections; the global random state is not touched.
         """
         super().__init__()
-        self.lm = lm
+        self.lm: Any = lm
         self.pooling = pooling
         self._dtype = dtype
         words = self.word_embeddings.weight
@@ -84,14 +84,15 @@ class HardNegativeEncoder(nn.Module):
             with torch.no_grad():
                 projection.weight.copy_(start)
                 projection.bias.zero_()
-        for name, table in (("user_table", teacher.user_vectors), ("item_table", teacher.item_vectors)):
+        for name, table in (("user", teacher.user_vectors), ("item", teacher.item_vectors)):
             # Not persistent: the teacher is kept elsewhere, and its digest stands in the adapter's manifest.
             self.register_buffer(name, standardised(torch.tensor(table, dtype=torch.float32)), persistent=False)
         self.to(words.device)
 
     @property
     def _causal(self) -> Any:
-        return self.lm.get_base_model() if hasattr(self.lm, "get_base_model") else self.lm
+        lm: Any = self.lm
+        return lm.get_base_model() if hasattr(lm, "get_base_model") else lm
 
     @property
     def decoder(self) -> Any:
@@ -101,7 +102,8 @@ class HardNegativeEncoder(nn.Module):
     @property
     def word_embeddings(self) -> nn.Embedding:
         """The LLM's table of word embeddings ``[V, H]``."""
-        return self.lm.get_input_embeddings()
+        table: nn.Embedding = self._causal.get_input_embeddings()
+        return table
 
     @property
     def dim(self) -> int:
@@ -125,13 +127,11 @@ class HardNegativeEncoder(nn.Module):
     def _embed(self, batch: TokenBatch) -> torch.Tensor:
         """Return input embeddings ``[B, L, H]``: words, and projections where collaborative tokens stand."""
         words = self.word_embeddings(batch.ids.clamp(min=0))
-        for token, side, table, owners in (
-            (USER_TOKEN, "user", self.user_table, batch.users),
-            (ITEM_TOKEN, "item", self.item_table, batch.items),
-        ):
+        tables = dict(self.named_buffers(recurse=False))
+        for token, side, owners in ((USER_TOKEN, "user", batch.users), (ITEM_TOKEN, "item", batch.items)):
             here = batch.ids == token
             if bool(here.any()):
-                soft = self.projections[side](table[owners]).to(words.dtype)  # [B, H]
+                soft = self.projections[side](tables[side][owners]).to(words.dtype)  # [B, H]
                 words = torch.where(here[..., None], soft[:, None], words)
         return words
 

@@ -48,8 +48,8 @@ class HeldOut:
         users: int64 ``[N]``, ascending.
         items: interacted item, int64 ``[N]``.
         targets: the teacher's hard negative, int64 ``[N]``.
-        excluded: items that do not take part in a user's ranking, bool ``[N, I]``: the padding id, items that may not be drawn and
-            the user's training items.
+        excluded: items that do not take part in a user's ranking, bool ``[N, I]``: the padding id, items that may not be drawn
+            and the user's training items.
     """
 
     users: NDArray[np.int64]
@@ -114,8 +114,8 @@ def evaluate_encoder(
     """Rank all items by the cosine of their representation to z_ui.
 
     Returns:
-        recall@10, recall@50 and mrr of the teacher's hard negatives, and the mean cosine of z_ui to the hard negative (``cos_pos``) and to
-        the interacted item (``cos_neg``).
+        recall@10, recall@50 and mrr of the teacher's hard negatives, and the mean cosine of z_ui to the hard negative
+        (``cos_pos``) and to the interacted item (``cos_neg``).
     """
     training_mode = encoder.training
     shown = np.flatnonzero(~heldout.excluded.all(axis=0))

@@ -67,6 +67,8 @@ class _Progress(TrainerCallback):
 class _TuningTrainer(Trainer):
     """The Trainer with two learning rates, our order of triples, and checkpoints of the trained weights alone."""
 
+    optimizer: Any
+
     def __init__(self, *, settings: HNLMSettings, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._settings = settings

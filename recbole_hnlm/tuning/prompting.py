@@ -1,9 +1,9 @@
 """From texts of users and items to the token sequences that the tuned LLM reads, each field within a budget of its own.
 
-A query is ``instruction, user text | item title, item text, template's end, <e_i>, <e_u>``; an item is ``its text, <e_i>``. Left of
-the bar stands what all queries of a user share. The collaborative tokens stand last, so that the vector pooled from the last
-position starts from them; they and the instruction are never cut, because every other field has a budget and the whole is checked
-against the maximum once.
+A query is ``instruction, user text | item title, item text, template's end, <e_i>, <e_u>``; an item is ``its text, <e_i>``.
+Left of the bar stands what all queries of a user share. The collaborative tokens stand last, so that the vector pooled from the last
+position starts from them; they and the instruction are never cut, because every other field has a budget and the whole is
+checked against the maximum once.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ class PairPrompts:
 
     Args:
         tokenizer: of the LLM; it needs no padding token, because padding is masked.
-        settings: ``tuned_template``, ``tuned_soft_tokens``, ``tuned_max_length``, ``tuned_user_tokens``, ``tuned_item_tokens`` and
-            ``tuned_title_tokens`` are read.
+        settings: ``tuned_template``, ``tuned_soft_tokens``, ``tuned_max_length``, ``tuned_user_tokens``, ``tuned_item_tokens``
+            and ``tuned_title_tokens`` are read.
         max_positions: positions of the LLM; None means no limit.
 
     Attributes:
@@ -131,8 +131,8 @@ class PairPrompts:
         longest = fixed + sum(self._budgets.values())
         if longest > max_length:
             raise ConfigError(
-                f"tuned_max_length is {max_length}, but instruction, template and collaborative tokens take {fixed} and the budgets "
-                f"tuned_user_tokens + tuned_title_tokens + tuned_item_tokens {longest - fixed}: lower a budget or set "
+                f"tuned_max_length is {max_length}, but instruction, template and collaborative tokens take {fixed} and the "
+                f"budgets tuned_user_tokens + tuned_title_tokens + tuned_item_tokens {longest - fixed}: lower a budget or set "
                 f"tuned_max_length to {longest}"
             )
         if max_positions is not None and max_length > max_positions:
@@ -171,7 +171,8 @@ class PairPrompts:
 
 def prompting_digest(settings: HNLMSettings) -> str:
     """Identify the form of the sequences: 16 hex digits over their texts and the keys that shape them."""
-    keys = ("tuned_template", "tuned_soft_tokens", "tuned_max_length", "tuned_user_tokens", "tuned_item_tokens")
-    keys = (*keys, "tuned_title_tokens", "tuned_text", "tuned_pooling", "tuned_layers", "profile_history_length")
-    parts = [_INSTRUCTION, _USER, _ITEM, _SEPARATOR, *(getattr(settings, key) for key in keys)]
+    free = {"tuned_batch_tokens", "tuned_share_prefix"}
+    keys = [name for name in type(settings).model_fields if name.startswith("tuned_") and name not in free]
+    values = [getattr(settings, key) for key in (*keys, "profile_history_length")]
+    parts = [_INSTRUCTION, _USER, _ITEM, _SEPARATOR, keys, values]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

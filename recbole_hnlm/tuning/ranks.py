@@ -46,8 +46,8 @@ class Ranks:
         """
         if self.count == 1 and dist.is_initialized() and dist.get_world_size() > 1:
             raise ConfigError(
-                f"{what} does not run under --nproc: run `recbole-hnlm {verb}` with the same keys first (with torchrun for several "
-                "GPUs), then this command again"
+                f"{what} does not run under --nproc: run `recbole-hnlm {verb}` with the same keys first (with torchrun for "
+                "several GPUs), then this command again"
             )
 
     def wait(self) -> None:
