@@ -1,8 +1,7 @@
 """Amazon reviews, 2018 edition (J. Ni, J. Li, J. McAuley, EMNLP 2019): ``<Category>.json.gz`` and ``meta_<Category>.json.gz``.
 
 Published fields: reviews as in 2014; metadata ``asin, title, description`` (a list) ``, brand, category`` (one path). Some
-titles hold a script of the scraped page, told by its ``getTime``; such a title is left empty, as the
-advises to leave these items out. Source: https://cseweb.ucsd.edu/~jmcauley/datasets/amazon_v2/
+titles hold a script of the scraped page, told by its ``getTime``; those are left empty. Source: https://cseweb.ucsd.edu/~jmcauley/datasets/amazon_v2/
 """
 
 from __future__ import annotations
