@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 DEFAULT_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
 
-def parse_arguments(description: str | None) -> argparse.Namespace:
-    """Read the arguments that every benchmark takes."""
+def argument_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of the arguments that every benchmark takes."""
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
     data = os.environ.get("RECBOLE_HNLM_DATA", str(DEFAULT_DATA))
     parser.add_argument("--data", type=Path, default=Path(data), help="folder with atomic/gowalla; generated data otherwise")
@@ -30,7 +30,12 @@ def parse_arguments(description: str | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=2020)
     parser.add_argument("--out", type=Path, help="also write the figures to this JSON file")
     parser.add_argument("--quick", action="store_true", help="a small generated problem, to see that the benchmark works")
-    arguments = parser.parse_args()
+    return parser
+
+
+def parse_arguments(description: str | None) -> argparse.Namespace:
+    """Read the arguments that every benchmark takes."""
+    arguments = argument_parser(description).parse_args()
     sys.argv = sys.argv[:1]  # RecBole's Config reads the command line too
     return arguments
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_hnlm import __version__
 from recbole_hnlm.errors import USER_ERROR_EXIT_CODE, HNLMError
+from recbole_hnlm.prepare.verb import PREPARE_EXAMPLES, PREPARE_HELP, PREPARE_NOTES, add_prepare_options, run_prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -80,8 +81,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"recbole-hnlm {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
 
-    def verb(name: str, text: str, handler: Callable[..., int], epilog: str | None = None) -> argparse.ArgumentParser:
-        sub = verbs.add_parser(name, **_formatted(help=text, description=f"{text}.\n\n{_KEYS_HELP}", epilog=epilog))
+    def verb(
+        name: str, text: str, handler: Callable[..., int], epilog: str | None = None, notes: str = _KEYS_HELP
+    ) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, **_formatted(help=text, description=f"{text}.\n\n{notes}", epilog=epilog))
         sub.set_defaults(handler=handler)
         return sub
 
@@ -104,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         "example:\n  recbole-hnlm evaluate --checkpoint=saved/RUN_ID.pth --topk=20 --valid_metric=NDCG@20",
     )
     evaluate.add_argument("--checkpoint", required=True, metavar="PATH", help="a .pth file that recbole-hnlm wrote")
+    add_prepare_options(verb("prepare", PREPARE_HELP, _prepare, PREPARE_EXAMPLES, PREPARE_NOTES))
     _add_config_options(verb("doctor", "check versions, devices, memory, LLM and encoder, and say how to mend them", _doctor))
     return parser
 
@@ -184,6 +188,11 @@ def _show(args: argparse.Namespace, rest: Sequence[str]) -> int:
     text = importlib.import_module("recbole_hnlm.show").show_user(_stage_context(args, rest)[1], args.user)
     if isinstance(text, str):
         _say(text)
+    return 0
+
+
+def _prepare(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    _say(run_prepare(args, rest))
     return 0
 
 

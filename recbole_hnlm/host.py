@@ -73,10 +73,11 @@ class Semantics(NamedTuple):
 
 
 def load_data(config: Config, clock: Stopwatch | None = None) -> LoadedData:
-    """Load, filter and split a dataset exactly as RecBole does for the same seed.
+    """Load, filter and split a dataset exactly as RecBole does for the same seed, but for times that float32 cannot tell apart.
 
     RecBole's ``create_dataset`` and ``data_preparation`` are not called, because they unpickle whatever lies in
-    ``checkpoint_dir`` under the expected name; their steps are the same.
+    ``checkpoint_dir`` under the expected name; their steps are the same. With ``order: TO`` rows are sorted by their exact
+    times, where RecBole sorts by times rounded to 128 seconds.
 
     Args:
         config: ``eval_batch_size`` is set here, unless given, so that ``eval_users_per_batch`` users are scored together.
@@ -94,6 +95,7 @@ def load_data(config: Config, clock: Stopwatch | None = None) -> LoadedData:
     _check_topk(config, dataset)
     _set_eval_batch_size(config, dataset)
     with clock.measure("split"):
+        _order_by_exact_time(config, dataset)
         built = dataset.build()
         samplers = create_samplers(config, dataset, built)
         loaders = [
@@ -119,6 +121,19 @@ def _read_dataset(config: Config) -> Any:
         raise DataError(
             f"dataset {config['dataset']}: {str(error).rstrip('.')}; loosen val_interval or the *_inter_num_interval keys"
         ) from error
+
+
+def _order_by_exact_time(config: Config, dataset: Any) -> None:
+    """Sort by time before RecBole casts times to float32, where those of today are 128 seconds apart.
+
+    RecBole then sorts the rounded times stably, which leaves this order: rounding is monotone. Its ``val_interval`` needs no
+    such care, since it filters before the cast. Rows of equal times stay in the order of the file.
+    """
+    time_field = dataset.time_field
+    if config["eval_args"]["order"] != "TO" or dataset.benchmark_filename_list is not None:
+        return
+    if time_field in dataset.inter_feat and pd.api.types.is_float_dtype(dataset.inter_feat[time_field]):
+        dataset.inter_feat.sort_values(time_field, kind="stable", inplace=True, ignore_index=True)
 
 
 def _check_topk(config: Config, dataset: Any) -> None:

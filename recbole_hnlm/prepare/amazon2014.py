@@ -1,0 +1,45 @@
+"""Amazon reviews, 2014 edition (J. McAuley, UCSD): ``reviews_<Category>.json.gz`` and ``meta_<Category>.json.gz``.
+
+Published fields: reviews ``reviewerID, asin, overall, unixReviewTime`` (seconds) ``, reviewText, summary``; metadata
+``asin, title, description, brand, categories`` (a list of paths), each line a Python literal. Source:
+https://jmcauley.ucsd.edu/data/amazon/index_2014.html
+"""
+
+from __future__ import annotations
+
+from recbole_hnlm.prepare.escaping import id_cell, number_cell, seconds_cell
+from recbole_hnlm.prepare.parsing import python_literal
+from recbole_hnlm.prepare.source import ItemRow, Record, ReviewRow, Source, joined, text_of
+
+__all__ = ["AMAZON_2014", "review_row"]
+
+
+def review_row(record: Record) -> ReviewRow:
+    """Read a review; the 2018 edition has the same fields."""
+    return (
+        id_cell(record["reviewerID"]),
+        id_cell(record["asin"]),
+        number_cell(record["overall"]),
+        seconds_cell(record["unixReviewTime"]),
+        text_of(record.get("reviewText")),
+    )
+
+
+def _item_row(record: Record) -> ItemRow:
+    return (
+        id_cell(record["asin"]),
+        text_of(record.get("title")),
+        joined(record.get("categories")),
+        text_of(record.get("brand")),
+        text_of(record.get("description")),
+    )
+
+
+AMAZON_2014 = Source(
+    name="amazon2014",
+    files="reviews_*.json.gz, meta_*.json.gz",
+    item_fields=("title", "categories", "brand", "description"),
+    review=review_row,
+    item=_item_row,
+    unusual=python_literal,
+)

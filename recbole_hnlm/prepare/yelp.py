@@ -1,0 +1,50 @@
+"""Yelp's academic dataset: ``yelp_academic_dataset_review.json`` and ``yelp_academic_dataset_business.json``.
+
+Published fields: reviews ``user_id, business_id, stars, date`` (``2016-03-09 12:30:45``, in older editions the day alone) ``,
+text``; businesses ``business_id, name, city, categories`` (one text with commas, in older editions a list, or null). Dates
+carry no zone and are read as UTC. Source: https://www.yelp.com/dataset/documentation/main
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from recbole_hnlm.prepare.escaping import RecordError, id_cell, number_cell, seconds_cell
+from recbole_hnlm.prepare.source import ItemRow, Record, ReviewRow, Source, joined, text_of
+
+__all__ = ["YELP"]
+
+
+def _seconds(date: object) -> int:
+    try:
+        return int(datetime.fromisoformat(date).replace(tzinfo=UTC).timestamp())  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise RecordError("a date that is not like 2016-03-09 12:30:45") from error
+
+
+def _review_row(record: Record) -> ReviewRow:
+    return (
+        id_cell(record["user_id"]),
+        id_cell(record["business_id"]),
+        number_cell(record["stars"]),
+        seconds_cell(_seconds(record["date"])),
+        text_of(record.get("text")),
+    )
+
+
+def _item_row(record: Record) -> ItemRow:
+    return (
+        id_cell(record["business_id"]),
+        text_of(record.get("name")),
+        joined(record.get("categories")),
+        text_of(record.get("city")),
+    )
+
+
+YELP = Source(
+    name="yelp",
+    files="yelp_academic_dataset_review.json, yelp_academic_dataset_business.json",
+    item_fields=("title", "categories", "city"),
+    review=_review_row,
+    item=_item_row,
+)
