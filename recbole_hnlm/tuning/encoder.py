@@ -45,6 +45,15 @@ def pool_positions(hidden: torch.Tensor, mask: torch.Tensor, mode: str) -> torch
     return (hidden.float() * weights).sum(dim=1) / weights.sum(dim=1)
 
 
+def _linear(weight: torch.Tensor) -> nn.Linear:
+    """Return a linear layer that begins with this weight ``[H, d]`` and no bias, without drawing random numbers."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta").to_empty(device="cpu")
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.zero_()
+    return layer
+
+
 class HardNegativeEncoder(nn.Module):
     """Turns token sequences with collaborative tokens into unit vectors: z_ui of a query, the representation of an item.
 
@@ -79,11 +88,7 @@ class HardNegativeEncoder(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         start = torch.empty(width, size)
         nn.init.orthogonal_(start, gain=_SOFT_GAIN * float(words.float().std()) * (width / size) ** 0.5, generator=generator)
-        self.projections = nn.ModuleDict({name: nn.Linear(size, width) for name in ("user", "item")})
-        for projection in self.projections.values():
-            with torch.no_grad():
-                projection.weight.copy_(start)
-                projection.bias.zero_()
+        self.projections = nn.ModuleDict({name: _linear(start) for name in ("user", "item")})
         for name, table in (("user", teacher.user_vectors), ("item", teacher.item_vectors)):
             # Not persistent: the teacher is kept elsewhere, and its digest stands in the adapter's manifest.
             self.register_buffer(name, standardised(torch.tensor(table, dtype=torch.float32)), persistent=False)

@@ -1,9 +1,9 @@
 """From texts of users and items to the token sequences that the tuned LLM reads, each field within a budget of its own.
 
 A query is ``instruction, user text | item title, item text, template's end, <e_i>, <e_u>``; an item is ``its text, <e_i>``.
-Left of the bar stands what all queries of a user share. The collaborative tokens stand last, so that the vector pooled from the last
-position starts from them; they and the instruction are never cut, because every other field has a budget and the whole is
-checked against the maximum once.
+What stands left of the bar is the same for all queries of a user. The collaborative tokens stand last, so that the vector
+pooled from the last position starts from them; they and the instruction are never cut, because every other field has a budget
+and the whole is checked against the maximum once.
 """
 
 from __future__ import annotations
