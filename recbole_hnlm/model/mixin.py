@@ -71,7 +71,7 @@ class HNLMMixin(PairwiseBackbone):
         super().__init__(config, dataset)
         self.settings = settings_of(config)
         sampler = get_negative_sampler(self.settings.negative_sampler)
-        self._reads_hops, self._reads_text = sampler.reads_hops, sampler.reads_text or self._aligns
+        self._reads_hops, self._reads_text = sampler.reads_hops, self.settings.reads_text_vectors
         self._generator = torch.Generator().manual_seed(int(config["seed"]))
         self._reader: PairVectorReader | None = None
         self._texts: TextTables | None = None
@@ -196,7 +196,7 @@ class HNLMMixin(PairwiseBackbone):
 
     @property
     def _aligns(self) -> bool:
-        return self.settings.negative_route != "none" and self.settings.alignment_weight > 0
+        return self.settings.aligns
 
     def _require_vectors(self, interaction: Interaction) -> None:
         if self.settings.uses_pair_vectors and (self._reader is None or SEMANTIC_ROW not in interaction):

@@ -80,7 +80,7 @@ class SamplerContext:
         n_items: I.
         hop_sizes: d_0 .. d_L.
         training: returns the training interactions.
-        texts: text vectors, for samplers that set ``reads_text``; None where the dataset carries none.
+        texts: text vectors, for samplers registered with ``reads_text``; None where the dataset carries none.
         device: where tensors live.
         seed: of the selector's own weights.
     """
@@ -158,11 +158,9 @@ class NegativeSampler:
         needs_candidates: whether ``num_candidates`` are drawn per positive rather than one.
         build: makes the selector of a model.
         reads_hops: whether the layers behind the outputs are read.
-        reads_text: whether text vectors are read.
     """
 
     distribution: Literal["uniform", "popularity"]
     needs_candidates: bool
     build: Callable[[SamplerContext], Selector]
     reads_hops: bool = False
-    reads_text: bool = False
