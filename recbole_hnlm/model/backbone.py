@@ -120,7 +120,9 @@ class PairwiseBackbone(GeneralRecommender):
         """Return the embeddings without gradient: encoded once per evaluation, and anew in training mode."""
         if self._encoded is None or self.training:
             with torch.no_grad():
-                self._encoded = self.encode()
+                user_all, item_all = self.encode()
+            # Without propagation the outputs are the parameters themselves.
+            self._encoded = (user_all.detach(), item_all.detach())
         return self._encoded
 
     def predict(self, interaction: Interaction) -> torch.Tensor:

@@ -18,7 +18,7 @@ from recbole_hnlm.parallel import compiled, run_pieces
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SymmetricAdjacency", "normalized_adjacency", "propagate_hops", "propagate_mean"]
+__all__ = ["SymmetricAdjacency", "normalized_adjacency", "propagate_hops", "propagate_mean", "propagate_once"]
 
 _PIECES = 16
 
@@ -187,6 +187,23 @@ def propagate_mean(
         return _PropagateMean.apply(  # type: ignore[no-untyped-call]
             user_ego.float(), item_ego.float(), adjacency, n_layers
         )
+
+
+class _PropagateOnce(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, nodes: torch.Tensor, adjacency: SymmetricAdjacency) -> torch.Tensor:
+        ctx.adjacency = adjacency
+        return adjacency.multiply_add(nodes.detach().contiguous(), torch.zeros_like(nodes))
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return ctx.adjacency.multiply_add(grad.contiguous(), torch.zeros_like(grad)), None
+
+
+def propagate_once(adjacency: SymmetricAdjacency, nodes: torch.Tensor) -> torch.Tensor:
+    """Return ``D^-1/2 A D^-1/2 @ nodes`` with gradient, float32 ``[N, d]``; users' rows come before items'."""
+    with torch.autocast(device_type=nodes.device.type, enabled=False):
+        return _PropagateOnce.apply(nodes.float(), adjacency)  # type: ignore[no-untyped-call]
 
 
 class _PropagateHops(torch.autograd.Function):
