@@ -11,7 +11,7 @@ from test_model_backbones import configure
 
 from recbole_hnlm.errors import ConfigError, MissingDependencyError
 from recbole_hnlm.model.graph_views import draw_view, kept_interactions
-from recbole_hnlm.model.losses import bpr_loss, info_nce_against
+from recbole_hnlm.model.losses import bpr_loss, info_nce_against, info_nce_over_table
 from recbole_hnlm.model.simgcl import SimGCL, batch_contrast, with_noise
 
 
@@ -36,6 +36,15 @@ def test_info_nce_against_a_table_by_hand():
     expected = math.log(math.exp(2) + 1 + math.exp(-2))
     assert info_nce_against(anchors, others, torch.tensor([1]), 0.5).item() == pytest.approx(expected, abs=1e-6)
     assert info_nce_against(anchors, others, torch.tensor([0]), 0.5).item() == pytest.approx(expected - 2, abs=1e-6)
+
+
+def test_info_nce_over_a_table_weighs_repeated_rows():
+    rng = torch.Generator().manual_seed(0)
+    one, other = (torch.randn(6, 3, generator=rng) for _ in range(2))
+    ids = torch.tensor([4, 1, 4, 4, 0])
+    found, expected = info_nce_over_table(one, other, ids, 0.3), info_nce_against(one[ids], other, ids, 0.3)
+    assert found.item() == pytest.approx(expected.item(), abs=1e-6)
+    assert found.item() != pytest.approx(info_nce_against(one[ids.unique()], other, ids.unique(), 0.3).item(), abs=1e-3)
 
 
 def test_batch_contrast_takes_each_node_once():

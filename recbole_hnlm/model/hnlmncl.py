@@ -8,6 +8,7 @@ Reference:
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from recbole_hnlm.errors import ConfigError, MissingDependencyError
 from recbole_hnlm.model.graph_backbone import LightGraphBackbone
 from recbole_hnlm.model.hops import Encoding
-from recbole_hnlm.model.losses import info_nce_against
+from recbole_hnlm.model.losses import info_nce_against, info_nce_over_table
 from recbole_hnlm.model.mixin import HNLMMixin
 from recbole_hnlm.model.propagation import propagate_hops
 
@@ -29,6 +30,8 @@ _STATE = ("user_centroids", "user_2cluster", "item_centroids", "item_2cluster")
 
 
 def _faiss() -> Any:
+    # It announces each build for another processor that it tries to load, as if that were an error.
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)
     try:
         return importlib.import_module("faiss")
     except ImportError as error:
@@ -112,7 +115,7 @@ class HNLMNCL(HNLMMixin, LightGraphBackbone):
         sides = ((users, self.user_centroids, self.user_2cluster), (positives, self.item_centroids, self.item_2cluster))
         structure, prototype = [], [encoding.user_all.new_zeros(())]
         for (ids, centroids, clusters), view, ego in zip(sides, encoding.views, self.ego_embeddings(), strict=True):
-            structure.append(info_nce_against(view.index_select(0, ids), ego, ids, self.ssl_temp))
+            structure.append(info_nce_over_table(view, ego, ids, self.ssl_temp))
             if centroids is not None and clusters is not None:
                 prototype.append(info_nce_against(ego.index_select(0, ids), centroids, clusters[ids], self.ssl_temp))
         return {

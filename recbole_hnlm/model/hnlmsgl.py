@@ -16,7 +16,7 @@ from recbole_hnlm.errors import ConfigError
 from recbole_hnlm.model.graph_backbone import LightGraphBackbone
 from recbole_hnlm.model.graph_views import VIEW_TYPES, draw_view
 from recbole_hnlm.model.hops import pool_hops
-from recbole_hnlm.model.losses import info_nce_against
+from recbole_hnlm.model.losses import info_nce_over_table
 from recbole_hnlm.model.mixin import HNLMMixin
 from recbole_hnlm.model.propagation import SymmetricAdjacency, propagate_mean, propagate_once
 
@@ -81,7 +81,5 @@ class HNLMSGL(HNLMMixin, LightGraphBackbone):
         if not self._views:
             self._views = [self._draw_view() for _ in range(2)]
         one, other = (self._encode_view(view) for view in self._views)
-        terms = [
-            info_nce_against(a[ids], b, ids, self.ssl_tau) for a, b, ids in zip(one, other, (users, positives), strict=True)
-        ]
+        terms = [info_nce_over_table(a, b, ids, self.ssl_tau) for a, b, ids in zip(one, other, (users, positives), strict=True)]
         return {"ssl": self.ssl_weight * (terms[0] + terms[1])}

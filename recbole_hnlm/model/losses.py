@@ -16,6 +16,7 @@ __all__ = [
     "hinge_loss",
     "info_nce",
     "info_nce_against",
+    "info_nce_over_table",
     "mix_negative",
 ]
 
@@ -104,6 +105,23 @@ def info_nce_against(anchors: torch.Tensor, others: torch.Tensor, targets: torch
         temperature: t > 0.
     """
     return F.cross_entropy(F.normalize(anchors, dim=1) @ F.normalize(others, dim=1).t() / temperature, targets)
+
+
+def info_nce_over_table(one: torch.Tensor, other: torch.Tensor, ids: torch.Tensor, temperature: float) -> torch.Tensor:
+    """InfoNCE of the batch's rows of one table against *all* rows of another, a mean over the batch.
+
+    Formula: :func:`info_nce_against` with ``x = one[ids]``, ``y = other``, ``t(a) = ids_a``. Rows of one id are equal, so each
+    id is computed once and weighted by how often it stands in the batch.
+
+    Args:
+        one: ``[n, d]``.
+        other: ``[n, d]``.
+        ids: rows, repetitions allowed, int64 ``[B]``.
+        temperature: t > 0.
+    """
+    distinct, counts = torch.unique(ids, return_counts=True)
+    similarities = F.normalize(one.index_select(0, distinct), dim=1) @ F.normalize(other, dim=1).t() / temperature
+    return (F.cross_entropy(similarities, distinct, reduction="none") * counts).sum() / len(ids)
 
 
 def mix_negative(negatives: torch.Tensor, semantic_negatives: torch.Tensor, weight: float) -> torch.Tensor:
