@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from recbole_hnlm.errors import ConfigError
-from recbole_hnlm.negative_sampler import negative_sampler_names
+from recbole_hnlm.negative_sampler.registry import MODULES, negative_sampler_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,10 +104,31 @@ class HNLMSettings(BaseModel):
         1, description="Training pairs of a user that get a semantic negative; null means every training pair."
     )
     negative_sampler: Annotated[str, AfterValidator(_known_negative_sampler)] = Field(
-        "dns", description="How the plain negative item is chosen: uniform, popularity or dns."
+        "dns", description="How the plain negative item is chosen; the names are in docs/method.md, section 3."
     )
-    num_candidates: AtLeastOne = Field(8, description="Candidates per positive among which dns picks.")
+    num_candidates: AtLeastOne = Field(
+        8, description="Candidates per positive for every sampler that chooses; rows drawn per positive by in_batch."
+    )
     popularity_alpha: NonNegative = Field(0.75, description="Power of an item's count in the popularity sampler.")
+    dns_top: AtLeastOne = Field(2, description="N of dns_mn: the negative is one of the N hardest candidates.")
+    ahns_alpha: NonNegative = Field(1.0, description="Shift of the positive's score in ahns.")
+    ahns_beta: Positive = Field(0.1, description="Scale of the score that ahns looks for.")
+    ahns_p: Annotated[float, Field(lt=-1.0)] = Field(
+        -2.0, description="Power of ahns, below -1; the lower, the faster hardness falls as a positive scores better."
+    )
+    dens_gamma: NonNegative = Field(0.3, description="Weight of the disentangling loss of dens.")
+    dens_warmup_epochs: AtLeastOne = Field(
+        100, description="Epochs over which dens turns from candidates of irrelevant factors to those without relevant ones."
+    )
+    srns_alpha: NonNegative = Field(1.0, description="Weight of the spread over epochs in srns, once warmed up.")
+    srns_warmup_epochs: AtLeastOne = Field(10, description="Epochs over which the weight of srns rises from 0.")
+    srns_temperature: Positive = Field(1.0, description="Temperature of the scores by which srns renews its memory.")
+    guard_weight: NonNegative = Field(
+        0.5, description="Weight of the standardised text similarity that semantic_guard subtracts from a score."
+    )
+    guard_drop_share: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.125, description="Share of the candidates, those nearest to the user's text, that semantic_guard drops."
+    )
 
     # --- the teacher of the tuned route ----------------------------------------------------------------------------
     teacher_model: str = Field(
@@ -202,20 +223,38 @@ class HNLMSettings(BaseModel):
             problems.append("llm_backend openai needs llm_model, the name under which the server serves its model")
         if self.llm_backend == "openai" and self.llm_quantization != "none":
             problems.append("llm_quantization is for llm_backend transformers; a server chooses its own")
-        if self.alignment_source == "tuned" and self.negative_route != "tuned" and self.alignment_weight > 0:
+        if self.alignment_source == "tuned" and self.negative_route != "tuned" and self.reads_text_vectors:
             problems.append("alignment_source tuned needs negative_route tuned")
-        if self.negative_sampler == "dns" and self.num_candidates < 2:
-            problems.append(f"negative_sampler dns needs num_candidates >= 2, got {self.num_candidates}")
+        least = MODULES[self.negative_sampler].least_candidates
+        if self.num_candidates < least:
+            problems.append(
+                f"negative_sampler {self.negative_sampler} needs num_candidates >= {least}, got {self.num_candidates}"
+            )
+        if self.negative_sampler == "dns_mn" and self.dns_top > self.num_candidates:
+            problems.append(f"dns_top is {self.dns_top}, expected at most num_candidates, {self.num_candidates}")
+        if self.negative_route == "none" and self.reads_text_vectors and self.alignment_source == "profile":
+            problems.append(
+                f"negative_sampler {self.negative_sampler} with alignment_source profile reads what an LLM wrote, which "
+                "negative_route none rules out; use --alignment_source=text or --negative_route=text"
+            )
         if problems:
             raise ValueError("; ".join(problems))
         return self
 
     @property
     def uses_semantics(self) -> bool:
-        """Whether any term of the loss reads what the LLM made."""
-        if self.negative_route == "none":
-            return False
-        return max(self.mix_weight, self.contrast_weight, self.alignment_weight) > 0
+        """Whether training reads any vectors: of what the LLM made, or of items' text."""
+        return self.uses_pair_vectors or self.reads_text_vectors
+
+    @property
+    def aligns(self) -> bool:
+        """Whether the loss aligns embeddings with text vectors."""
+        return self.negative_route != "none" and self.alignment_weight > 0
+
+    @property
+    def reads_text_vectors(self) -> bool:
+        """Whether the loss or the negative sampler reads text vectors of users and items."""
+        return self.aligns or MODULES[self.negative_sampler].reads_text
 
     @property
     def uses_pair_vectors(self) -> bool:

@@ -8,7 +8,7 @@ from model_kit import PLAIN, make_config, prepare, write_interactions, write_ran
 from recbole.model.general_recommender.lightgcn import LightGCN
 
 from recbole_hnlm.model.hnlmlightgcn import HNLMLightGCN
-from recbole_hnlm.model.propagation import normalized_adjacency, propagate_mean
+from recbole_hnlm.model.propagation import normalized_adjacency, propagate_hops, propagate_mean
 
 
 def dense(adjacency):
@@ -81,3 +81,24 @@ def test_threads_do_not_change_the_product():
         results.append(torch.cat(propagate_mean(adjacency, users, items, 2)))
     torch.set_num_threads(threads)
     assert torch.equal(*results)
+
+
+def test_hops_are_the_powers_and_their_gradients_come_back():
+    users, items = np.array([1, 1, 2, 3, 3]), np.array([1, 2, 2, 1, 3])
+    adjacency = normalized_adjacency(users, items, 4, 4)
+    dense = adjacency.as_torch().to_dense().double()
+    ego = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+    parts = [ego[:4].clone().requires_grad_(), ego[4:].clone().requires_grad_()]
+    weights = [torch.randn(8, 3, generator=torch.Generator().manual_seed(layer)) for layer in range(4)]
+    user_hops, item_hops = propagate_hops(adjacency, *parts, 3)
+    assert user_hops[0] is parts[0]
+    total = sum((torch.cat([u, i]) * w).sum() for u, i, w in zip(user_hops, item_hops, weights, strict=True))
+    total.backward()
+    powers = [torch.linalg.matrix_power(dense, layer) for layer in range(4)]
+    for layer in range(4):
+        assert torch.allclose(torch.cat([user_hops[layer], item_hops[layer]]).double(), powers[layer] @ ego.double(), atol=1e-6)
+    expected = sum(power @ weight.double() for power, weight in zip(powers, weights, strict=True))  # the matrix is symmetric
+    assert torch.allclose(torch.cat([part.grad for part in parts]).double(), expected, atol=1e-5)
+    mean = propagate_mean(adjacency, *parts, 3)
+    assert torch.allclose(sum(user_hops) / 4, mean[0], atol=1e-6)
+    assert torch.allclose(sum(item_hops) / 4, mean[1], atol=1e-6)

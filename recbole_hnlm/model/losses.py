@@ -9,7 +9,16 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-__all__ = ["bpr_loss", "contrast_loss", "embedding_regularization", "hinge_loss", "info_nce", "mix_negative"]
+__all__ = [
+    "bpr_loss",
+    "contrast_loss",
+    "embedding_regularization",
+    "hinge_loss",
+    "info_nce",
+    "info_nce_against",
+    "info_nce_over_table",
+    "mix_negative",
+]
 
 _BPR_GAMMA = 1e-10
 _TINY_NORM = 1e-12
@@ -81,6 +90,38 @@ def info_nce(left: torch.Tensor, right: torch.Tensor, temperature: float) -> tor
     similarities = F.normalize(left, dim=1) @ F.normalize(right, dim=1).t() / temperature  # [n, n]
     targets = torch.arange(len(left), device=left.device)
     return 0.5 * (F.cross_entropy(similarities, targets) + F.cross_entropy(similarities.t(), targets))
+
+
+def info_nce_against(anchors: torch.Tensor, others: torch.Tensor, targets: torch.Tensor, temperature: float) -> torch.Tensor:
+    """One-way InfoNCE of rows against a table that holds each row's partner.
+
+    Formula: ``-mean_a log( exp(cos(x_a, y_t(a))/t) / sum_b exp(cos(x_a, y_b)/t) )``, a cross entropy.
+    Source: van den Oord et al., arXiv 1807.03748, formula 4.
+
+    Args:
+        anchors: x, ``[n, d]``.
+        others: y, ``[m, d]``.
+        targets: t(a), the partner's row in ``others``, int64 ``[n]``.
+        temperature: t > 0.
+    """
+    return F.cross_entropy(F.normalize(anchors, dim=1) @ F.normalize(others, dim=1).t() / temperature, targets)
+
+
+def info_nce_over_table(one: torch.Tensor, other: torch.Tensor, ids: torch.Tensor, temperature: float) -> torch.Tensor:
+    """InfoNCE of the batch's rows of one table against *all* rows of another, a mean over the batch.
+
+    Formula: :func:`info_nce_against` with ``x = one[ids]``, ``y = other``, ``t(a) = ids_a``. Rows of one id are equal, so each
+    id is computed once and weighted by how often it stands in the batch.
+
+    Args:
+        one: ``[n, d]``.
+        other: ``[n, d]``.
+        ids: rows, repetitions allowed, int64 ``[B]``.
+        temperature: t > 0.
+    """
+    distinct, counts = torch.unique(ids, return_counts=True)
+    similarities = F.normalize(one.index_select(0, distinct), dim=1) @ F.normalize(other, dim=1).t() / temperature
+    return (F.cross_entropy(similarities, distinct, reduction="none") * counts).sum() / len(ids)
 
 
 def mix_negative(negatives: torch.Tensor, semantic_negatives: torch.Tensor, weight: float) -> torch.Tensor:

@@ -9,23 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from recbole.model.abstract_recommender import GeneralRecommender
 
 from recbole_hnlm.data.dataloader import SEMANTIC_ROW
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.errors import ArtifactError
 from recbole_hnlm.model.adapter import AdapterBank
-from recbole_hnlm.model.losses import (
-    bpr_loss,
-    contrast_loss,
-    embedding_regularization,
-    hinge_loss,
-    info_nce,
-    mix_negative,
-)
+from recbole_hnlm.model.backbone import PairwiseBackbone
+from recbole_hnlm.model.losses import bpr_loss, contrast_loss, hinge_loss, info_nce, mix_negative
 from recbole_hnlm.model.semantic_inputs import PairVectorReader, TextTables
 from recbole_hnlm.negative_sampler import get_negative_sampler
-from recbole_hnlm.negative_sampler.base import SelectionInputs
+from recbole_hnlm.negative_sampler.base import SamplerContext, SelectionInputs
 from recbole_hnlm.settings import settings_of
 from recbole_hnlm.trainer.hnlm import HNLMTrainer
 
@@ -34,13 +27,15 @@ if TYPE_CHECKING:
 
     from recbole.data.interaction import Interaction
 
+    from recbole_hnlm.model.hops import Encoding
+
 __all__ = ["HNLMMixin"]
 
 
-class HNLMMixin(GeneralRecommender):
+class HNLMMixin(PairwiseBackbone):
     r"""Train a pairwise backbone with a hard item negative and a semantic negative, following HNLMRec.
 
-    Put it before a RecBole model in the bases and define :meth:`encode` and :meth:`ego_embeddings`; nothing else is needed.
+    Put it before a backbone in the bases; what a backbone is says :class:`recbole_hnlm.model.backbone.PairwiseBackbone`.
 
     Formula, with :math:`h_{ui} = f(z_{ui})` and e_j the item that the key ``negative_sampler`` chose:
 
@@ -59,6 +54,7 @@ class HNLMMixin(GeneralRecommender):
         trainer_class: the trainer that knows the names of the parts.
         loss_part_names: names of the parts that :meth:`calculate_loss` returns, in order.
         adapters: f, one for each dimension of vectors.
+        selector: chooses e_j.
     """
 
     uses_hnlm_data = True
@@ -74,44 +70,41 @@ class HNLMMixin(GeneralRecommender):
         """
         super().__init__(config, dataset)
         self.settings = settings_of(config)
-        # Embeddings for scoring are recomputed on load rather than stored twice in every checkpoint.
-        self.other_parameter_name: list[str] = []
-        self.require_pow = bool(config["require_pow"])
-        self._encoded: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._negative_sampler = get_negative_sampler(self.settings.negative_sampler)
+        sampler = get_negative_sampler(self.settings.negative_sampler)
+        self._reads_hops, self._reads_text = sampler.reads_hops, self.settings.reads_text_vectors
         self._generator = torch.Generator().manual_seed(int(config["seed"]))
         self._reader: PairVectorReader | None = None
         self._texts: TextTables | None = None
         vectors = getattr(dataset, "semantic_vectors", None)
         if vectors is not None and self.settings.uses_pair_vectors:
             self._reader = PairVectorReader(vectors.pair_vectors)
-        if vectors is not None and self._aligns and vectors.item_vectors is not None:
+        if vectors is not None and self._reads_text and vectors.item_vectors is not None:
             training = TrainingInteractions.from_dataset(dataset)
             self._texts = TextTables(vectors, training, self.settings.alignment_source, self.device)
-        self.adapters = AdapterBank(self.settings.adapter_hidden_size, config["embedding_size"], int(config["seed"]))
-        self.adapters.grow([side.dim for side in (self._reader, self._texts) if side is not None])
+        output_size = self.hop_sizes[0] if self.pooling == "mean" else sum(self.hop_sizes)
+        self.adapters = AdapterBank(self.settings.adapter_hidden_size, output_size, int(config["seed"]))
+        adapted = (self._reader, self._texts if self._aligns else None)
+        self.adapters.grow([side.dim for side in adapted if side is not None])
+        context = SamplerContext(
+            self.settings,
+            self.n_users,
+            self.n_items,
+            self.hop_sizes,
+            lambda: TrainingInteractions.from_dataset(dataset),
+            self._texts,
+            self.device,
+            int(config["seed"]),
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(context.seed)
+            self.selector = sampler.build(context)
+        if self.selector.memory():
+            self.other_parameter_name = [*self.other_parameter_name, "negative_memory"]
         self.register_load_state_dict_pre_hook(_prepare_for_loading)
         contrasts = self.settings.uses_pair_vectors and self.settings.contrast_weight > 0
-        uses = {"rank": True, "reg": True, "contrast": contrasts, "alignment": self._aligns}
-        self.loss_part_names = tuple(name for name, used in uses.items() if used)
+        uses = {"contrast": contrasts, "alignment": self._aligns, str(self.selector.loss_name): self.selector.loss_name}
+        self.loss_part_names += tuple(name for name, used in uses.items() if used)
         self.reset_counts()
-
-    # --- what a backbone defines -----------------------------------------------------------------------------------------
-
-    def encode(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the backbone's output embeddings of all users and items, float ``[U, d]`` and ``[I, d]``, with gradient."""
-        raise NotImplementedError
-
-    def ego_embeddings(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the embedding tables of users and items, float ``[U, d]`` and ``[I, d]``, that L2 regularises."""
-        raise NotImplementedError
-
-    def regularization(self, users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
-        """Return the unweighted regularisation of a batch, a scalar; ids are int64 ``[B]`` each."""
-        user_ego, item_ego = self.ego_embeddings()
-        item_rows = item_ego.index_select(0, torch.cat([positives, negatives]))  # [2B, d]
-        rows = (user_ego.index_select(0, users), *item_rows.chunk(2))
-        return embedding_regularization(rows, self.require_pow)
 
     # --- training --------------------------------------------------------------------------------------------------------
 
@@ -129,23 +122,28 @@ class HNLMMixin(GeneralRecommender):
         self._require_vectors(interaction)
         users, positives, candidates = (interaction[name] for name in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
         candidates = candidates.unsqueeze(1) if candidates.dim() == 1 else candidates  # [B, K]
-        user_all, item_all = self.encode()
-        chosen = self._negative_sampler.select(SelectionInputs(users, positives, candidates, user_all, item_all, self.settings))
-        e_u = user_all.index_select(0, users)  # [B, d]
-        e_i, e_j = item_all.index_select(0, torch.cat([positives, chosen.items])).chunk(2)  # [B, d] each
+        encoding = self.training_encoding(self._reads_hops)
+        chosen = self.selector.select(SelectionInputs(users, positives, candidates, encoding, self.settings))
+        if self.selector.count_names:
+            self._counts["negatives"] += len(users)
+            for name, count in chosen.counts.items():
+                self._counts[name] += count
+        e_u = encoding.user_all.index_select(0, users)  # [B, d]
+        e_i, e_j = encoding.item_all.index_select(0, torch.cat([positives, chosen.items])).chunk(2)  # [B, d] each
         e_j = e_j if chosen.embeddings is None else chosen.embeddings
         contrast = e_u.new_zeros(())
         if self._reader is not None:
             e_j, contrast = self._semantic_terms(self._reader, interaction[SEMANTIC_ROW], e_u, e_i, e_j)
         parts = {
             "rank": self._rank(e_u, e_i, e_j),
-            "reg": self.reg_weight * self.regularization(users, positives, chosen.items),
+            "reg": self.reg_weight * self.regularization(encoding, users, positives, chosen.items),
             "contrast": self.settings.contrast_weight * contrast,
+            **self.auxiliary_terms(encoding, users, positives),
         }
-        if self._texts is not None:
-            parts["alignment"] = self.settings.alignment_weight * self._alignment(
-                self._texts, users, positives, user_all, item_all
-            )
+        if self._aligns and self._texts is not None:
+            parts["alignment"] = self.settings.alignment_weight * self._alignment(self._texts, users, positives, encoding)
+        if self.selector.loss_name is not None and chosen.loss is not None:
+            parts[self.selector.loss_name] = chosen.loss
         return tuple(parts[name] for name in self.loss_part_names)
 
     def _rank(self, e_u: torch.Tensor, e_i: torch.Tensor, e_neg: torch.Tensor) -> torch.Tensor:
@@ -176,15 +174,13 @@ class HNLMMixin(GeneralRecommender):
             e_j = mixed if everywhere else e_j.index_copy(0, places, mixed)
         return e_j, contrast
 
-    def _alignment(
-        self, texts: TextTables, users: torch.Tensor, positives: torch.Tensor, user_all: torch.Tensor, item_all: torch.Tensor
-    ) -> torch.Tensor:
+    def _alignment(self, texts: TextTables, users: torch.Tensor, positives: torch.Tensor, encoding: Encoding) -> torch.Tensor:
         """Return the two-way InfoNCE of the batch's distinct users plus that of its distinct items with their text."""
         sides = (
-            ("users", users, user_all, texts.user_vectors, texts.user_mask),
-            ("items", positives, item_all, texts.item_vectors, texts.item_mask),
+            ("users", users, encoding.user_all, texts.user_vectors, texts.user_mask),
+            ("items", positives, encoding.item_all, texts.item_vectors, texts.item_mask),
         )
-        total = user_all.new_zeros(())
+        total = encoding.user_all.new_zeros(())
         for side, ids, embeddings, vectors, mask in sides:
             distinct = torch.unique(ids)
             known = distinct[mask[distinct]]
@@ -200,7 +196,7 @@ class HNLMMixin(GeneralRecommender):
 
     @property
     def _aligns(self) -> bool:
-        return self.settings.negative_route != "none" and self.settings.alignment_weight > 0
+        return self.settings.aligns
 
     def _require_vectors(self, interaction: Interaction) -> None:
         if self.settings.uses_pair_vectors and (self._reader is None or SEMANTIC_ROW not in interaction):
@@ -213,42 +209,48 @@ class HNLMMixin(GeneralRecommender):
                 f"alignment_weight is {self.settings.alignment_weight}, but the training data carries no text vectors of "
                 f"items; build them, or train without with --alignment_weight=0"
             )
+        if self._reads_text and self._texts is None:
+            raise ArtifactError(
+                f"negative_sampler {self.settings.negative_sampler} reads text vectors of items, but the training data carries "
+                f"none; run through recbole-hnlm, which builds them, or use --negative_sampler=dns"
+            )
+
+    def start_epoch(self, epoch: int) -> None:
+        """Prepare the backbone, the counts and the choice of negatives for an epoch, counted from 0."""
+        super().start_epoch(epoch)
+        self.reset_counts()
+        self.selector.start_epoch(epoch, self._encode_now)
+
+    def _encode_now(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encode as for scoring, whatever the mode, and leave the mode as it was."""
+        training = self.training
+        self.eval()
+        encoded = self.encode_for_scoring()
+        self.train(training)
+        return encoded
+
+    @property
+    def negative_memory(self) -> dict[str, torch.Tensor]:
+        """What the selector remembers of earlier epochs; part of the checkpoint."""
+        return self.selector.memory()
+
+    @negative_memory.setter
+    def negative_memory(self, memory: Mapping[str, torch.Tensor]) -> None:
+        self.selector.recall(memory)
 
     def reset_counts(self) -> None:
         """Start the counts of an epoch at zero."""
         names = ["pairs", "pairs with a vector"] if self.settings.uses_pair_vectors else []
         if self._aligns:
             names += ["users to align", "users with text", "items to align", "items with text"]
+        if self.selector.count_names:
+            names += ["negatives", *self.selector.count_names]
         self._counts = dict.fromkeys(names, 0)
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many pairs, users and items (summed over batches) the semantic terms saw, and how many had a vector."""
+        """How many pairs, users, items and negatives were seen (summed over batches), and how many were of some kind."""
         return self._counts
-
-    # --- scoring ---------------------------------------------------------------------------------------------------------
-
-    def train(self, mode: bool = True) -> Any:
-        """Switch between training and evaluation; embeddings kept for scoring do not outlive an evaluation."""
-        self._encoded = None
-        return super().train(mode)
-
-    def _encode_for_scoring(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the embeddings without gradient: encoded once per evaluation, and anew in training mode."""
-        if self._encoded is None or self.training:
-            with torch.no_grad():
-                self._encoded = self.encode()
-        return self._encoded
-
-    def predict(self, interaction: Interaction) -> torch.Tensor:
-        """Return the scores of pairs (user_id, item_id), float ``[B]``, without gradient."""
-        user_all, item_all = self._encode_for_scoring()
-        return (user_all[interaction[self.USER_ID]] * item_all[interaction[self.ITEM_ID]]).sum(dim=1)
-
-    def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
-        """Return the scores of every item for each user of the batch, float ``[B * I]``, without gradient."""
-        user_all, item_all = self._encode_for_scoring()
-        return (user_all[interaction[self.USER_ID]] @ item_all.t()).view(-1)
 
 
 def _prepare_for_loading(module: HNLMMixin, state_dict: Mapping[str, torch.Tensor], prefix: str, *_: Any) -> None:

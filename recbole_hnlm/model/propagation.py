@@ -18,7 +18,7 @@ from recbole_hnlm.parallel import compiled, run_pieces
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SymmetricAdjacency", "normalized_adjacency", "propagate_mean"]
+__all__ = ["SymmetricAdjacency", "normalized_adjacency", "propagate_hops", "propagate_mean", "propagate_once"]
 
 _PIECES = 16
 
@@ -187,3 +187,70 @@ def propagate_mean(
         return _PropagateMean.apply(  # type: ignore[no-untyped-call]
             user_ego.float(), item_ego.float(), adjacency, n_layers
         )
+
+
+class _PropagateOnce(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, nodes: torch.Tensor, adjacency: SymmetricAdjacency) -> torch.Tensor:
+        ctx.adjacency = adjacency
+        return adjacency.multiply_add(nodes.detach().contiguous(), torch.zeros_like(nodes))
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return ctx.adjacency.multiply_add(grad.contiguous(), torch.zeros_like(grad)), None
+
+
+def propagate_once(adjacency: SymmetricAdjacency, nodes: torch.Tensor) -> torch.Tensor:
+    """Return ``D^-1/2 A D^-1/2 @ nodes`` with gradient, float32 ``[N, d]``; users' rows come before items'."""
+    with torch.autocast(device_type=nodes.device.type, enabled=False):
+        return _PropagateOnce.apply(nodes.float(), adjacency)  # type: ignore[no-untyped-call]
+
+
+class _PropagateHops(torch.autograd.Function):
+    """Layers 1 to L. A is symmetric, so that the gradients of the layers go back by Horner's rule: A (G_1 + A (G_2 + ...))."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, user_ego: torch.Tensor, item_ego: torch.Tensor, adjacency: SymmetricAdjacency, n_layers: int
+    ) -> tuple[torch.Tensor, ...]:
+        ctx.adjacency = adjacency
+        nodes = torch.cat([user_ego.detach(), item_ego.detach()])
+        nothing, layers = torch.zeros_like(nodes), []
+        for _ in range(n_layers):
+            nodes = adjacency.multiply_add(nodes, nothing)
+            layers += [nodes[: adjacency.n_users], nodes[adjacency.n_users :]]
+        return tuple(layers)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
+        of_layers = [torch.cat(grads[place : place + 2]) for place in range(0, len(grads), 2)]
+        nodes = of_layers.pop()
+        while of_layers:
+            nodes = ctx.adjacency.multiply_add(nodes, of_layers.pop())
+        nodes = ctx.adjacency.multiply_add(nodes, torch.zeros_like(nodes))
+        return nodes[: ctx.adjacency.n_users], nodes[ctx.adjacency.n_users :], None, None
+
+
+def propagate_hops(
+    adjacency: SymmetricAdjacency, user_ego: torch.Tensor, item_ego: torch.Tensor, n_layers: int
+) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+    """Propagate ego embeddings over L layers and return every layer, with gradients.
+
+    Formula: ``E_l = (D^-1/2 A D^-1/2)^l E``. Source: LightGCN (SIGIR 2020), formula 7.
+
+    Args:
+        adjacency: of U users and I items, on the embeddings' device.
+        user_ego: float32 ``[U, d]``.
+        item_ego: float32 ``[I, d]``.
+        n_layers: L.
+
+    Returns:
+        Layers 0 to L of users, float32 ``[U, d]`` each, and of items, float32 ``[I, d]`` each; layer 0 are the arguments.
+    """
+    if n_layers == 0:
+        return (user_ego,), (item_ego,)
+    with torch.autocast(device_type=user_ego.device.type, enabled=False):
+        layers = _PropagateHops.apply(  # type: ignore[no-untyped-call]
+            user_ego.float(), item_ego.float(), adjacency, n_layers
+        )
+    return (user_ego, *layers[0::2]), (item_ego, *layers[1::2])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from recbole_hnlm.negative_sampler.base import Negatives, NegativeSampler
+from recbole_hnlm.negative_sampler.base import Negatives, NegativeSampler, stateless
 from recbole_hnlm.parallel import compiled, run_pieces
 
 if TYPE_CHECKING:
@@ -79,4 +79,4 @@ def select_hardest(inputs: SelectionInputs) -> Negatives:
     return Negatives(items=hardest_candidates(inputs.users, inputs.candidates, inputs.user_all, inputs.item_all))
 
 
-SAMPLER = NegativeSampler(distribution="uniform", needs_candidates=True, select=select_hardest)
+SAMPLER = NegativeSampler(distribution="uniform", needs_candidates=True, build=stateless(select_hardest))

@@ -7,9 +7,9 @@ Filtering", KDD 2017.
 
 from __future__ import annotations
 
-from recbole_hnlm.negative_sampler.base import NegativeSampler
+from recbole_hnlm.negative_sampler.base import NegativeSampler, stateless
 from recbole_hnlm.negative_sampler.uniform import take_first
 
 __all__ = ["SAMPLER"]
 
-SAMPLER = NegativeSampler(distribution="popularity", needs_candidates=False, select=take_first)
+SAMPLER = NegativeSampler(distribution="popularity", needs_candidates=False, build=stateless(take_first))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from recbole_hnlm.negative_sampler.base import Negatives, NegativeSampler
+from recbole_hnlm.negative_sampler.base import Negatives, NegativeSampler, stateless
 
 if TYPE_CHECKING:
     from recbole_hnlm.negative_sampler.base import SelectionInputs
@@ -20,4 +20,4 @@ def take_first(inputs: SelectionInputs) -> Negatives:
     return Negatives(items=inputs.candidates[:, 0])  # [B]
 
 
-SAMPLER = NegativeSampler(distribution="uniform", needs_candidates=False, select=take_first)
+SAMPLER = NegativeSampler(distribution="uniform", needs_candidates=False, build=stateless(take_first))

@@ -40,14 +40,13 @@ def kinds_needed(settings: HNLMSettings) -> tuple[StoreKind, ...]:
     ``item_texts`` comes with ``pairs`` too: ``recbole-hnlm show`` names the real items nearest to a hard negative by them.
     """
     kinds: list[StoreKind] = []
-    aligned = settings.negative_route != "none" and settings.alignment_weight > 0
-    if settings.uses_pair_vectors or (aligned and settings.alignment_source == "text"):
+    if settings.uses_pair_vectors or (settings.reads_text_vectors and settings.alignment_source == "text"):
         kinds.append("item_texts")
     if settings.uses_pair_vectors:
         kinds.append("pairs")
-    if aligned and settings.alignment_source == "profile":
+    if settings.reads_text_vectors and settings.alignment_source == "profile":
         kinds += ["item_profiles", "user_profiles"]
-    if aligned and settings.alignment_source == "tuned":
+    if settings.reads_text_vectors and settings.alignment_source == "tuned":
         kinds.append("tuned_items")
     return tuple(kinds)
 

@@ -66,7 +66,7 @@ def run_stage(
     if name not in STAGES:
         raise ConfigError(f"there is no stage {name!r}; the stages are {', '.join(STAGES)}")
     settings = context.settings
-    if settings.negative_route == "none":
+    if settings.negative_route == "none" and not (name == "encode" and kinds_needed(settings)):
         raise ConfigError(f"stage {name} has nothing to build: negative_route is none; choose --negative_route=text")
     if name == "encode" and not kinds_needed(settings):
         raise ConfigError(
@@ -155,7 +155,7 @@ def _aligned(context: StageContext, stores: dict[StoreKind, VectorStore]) -> Sem
         pair_rows = store.rows_of_pairs(training.user_tokens, training.item_tokens, training.users, training.items)
     kinds: dict[str, StoreKind] = {"profile": "item_profiles", "tuned": "tuned_items", "text": "item_texts"}
     item_kind = kinds[settings.alignment_source]
-    item_store = stores.get(item_kind) if settings.alignment_weight > 0 else None
+    item_store = stores.get(item_kind) if settings.reads_text_vectors else None
     item_vectors, item_mask = _by_id(item_store, training.item_tokens)
     user_vectors, user_mask = _by_id(stores.get("user_profiles"), training.user_tokens)
     return SemanticVectors(pair_vectors, pair_rows, item_vectors, item_mask, user_vectors, user_mask)

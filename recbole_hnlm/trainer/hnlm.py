@@ -71,8 +71,8 @@ class HNLMTrainer(Trainer):
     def _train_epoch(
         self, train_data: HNLMTrainDataLoader, epoch_idx: int, loss_func: Any = None, show_progress: bool = False
     ) -> Any:
-        """Train for an epoch as RecBole does, then log how much of its data had vectors."""
-        self.model.reset_counts()
+        """Let the model prepare, train for an epoch as RecBole does, then log how much of its data had vectors."""
+        self.model.start_epoch(epoch_idx)
         losses = super()._train_epoch(train_data, epoch_idx, loss_func=loss_func, show_progress=show_progress)
         line = _describe_counts(self.model.counts)
         if line:
@@ -102,6 +102,7 @@ def _describe_counts(counts: Any) -> str:
         "users with text": "users to align",
         "items with text": "items to align",
     }
+    wholes |= {part: "negatives" for part in counts if part not in wholes and part not in {*wholes.values(), "negatives"}}
     return ", ".join(
         f"{part}: {counts[part]:,} of {counts[whole]:,} ({100 * counts[part] / max(counts[whole], 1):.1f} %)"
         for part, whole in wholes.items()

@@ -1,0 +1,141 @@
+"""What a pairwise backbone tells about itself, and what follows from it: the plain loss and the scores.
+
+Symbols: B positives in the batch, U users and I items including the padding id 0, d the embedding size.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from recbole.model.abstract_recommender import GeneralRecommender
+
+from recbole_hnlm.model.hops import Encoding
+from recbole_hnlm.model.losses import bpr_loss, embedding_regularization
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from recbole.data.interaction import Interaction
+
+    from recbole_hnlm.model.hops import Pooling
+
+__all__ = ["PairwiseBackbone"]
+
+
+class PairwiseBackbone(GeneralRecommender):
+    """A recommender that scores by inner products and trains on triples; put it before a RecBole model in the bases.
+
+    A backbone defines :meth:`encode` and :meth:`ego_embeddings`. One with layers also defines :meth:`encode_hops`; one with
+    terms of its own names them in :attr:`auxiliary_names` and computes them in :meth:`auxiliary_terms`.
+
+    Attributes:
+        pooling: how outputs follow from layers.
+        auxiliary_names: names of the backbone's own terms of the loss, in order.
+    """
+
+    pooling: ClassVar[Pooling] = "mean"
+    auxiliary_names: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        """Build the backbone as RecBole does."""
+        super().__init__(config, dataset)
+        # Embeddings for scoring are recomputed on load rather than stored twice in every checkpoint.
+        self.other_parameter_name: list[str] = []
+        self.reg_weight = float(config["reg_weight"] or 0.0)
+        self.require_pow = bool(config["require_pow"])
+        self.loss_part_names: tuple[str, ...] = ("rank", "reg", *self.auxiliary_names)
+        self._encoded: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    # --- what a backbone defines -----------------------------------------------------------------------------------------
+
+    def encode(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the output embeddings of all users and items, float ``[U, d]`` and ``[I, d]``, with gradient."""
+        raise NotImplementedError
+
+    def ego_embeddings(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the embedding tables of users and items, float ``[U, d_0]`` and ``[I, d_0]``, that L2 regularises."""
+        raise NotImplementedError
+
+    def encode_hops(self) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+        """Return the layers of users ``[U, d_l]`` and of items ``[I, d_l]`` that the outputs pool, with gradient."""
+        user_all, item_all = self.encode()
+        return (user_all,), (item_all,)
+
+    @property
+    def hop_sizes(self) -> tuple[int, ...]:
+        """Return d_0 .. d_L, the widths of the layers of :meth:`encode_hops`."""
+        return (self.ego_embeddings()[0].shape[1],)
+
+    def training_encoding(self, with_hops: bool) -> Encoding:
+        """Encode for a training step.
+
+        Args:
+            with_hops: whether the layers are asked for; without them a backbone may take a shorter way.
+        """
+        if not with_hops:
+            return Encoding.of_outputs(*self.encode())
+        return Encoding.of_hops(*self.encode_hops(), self.pooling)
+
+    def auxiliary_terms(self, encoding: Encoding, users: torch.Tensor, positives: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        """Return the backbone's own weighted terms by name, scalars; each a mean, as the ranking loss is; ids are ``[B]``."""
+        return {}
+
+    def regularization(
+        self, encoding: Encoding, users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the unweighted regularisation of a batch, a scalar; ids are int64 ``[B]`` each."""
+        user_ego, item_ego = self.ego_embeddings()
+        item_rows = item_ego.index_select(0, torch.cat([positives, negatives]))  # [2B, d_0]
+        rows = (user_ego.index_select(0, users), *item_rows.chunk(2))
+        return embedding_regularization(rows, self.require_pow)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Prepare for an epoch, counted from 0; the trainer calls this before its first batch."""
+
+    # --- training --------------------------------------------------------------------------------------------------------
+
+    def calculate_loss(self, interaction: Interaction) -> tuple[torch.Tensor, ...]:
+        """Return the plain loss's weighted parts (BPR, L2, the backbone's own), named by :attr:`loss_part_names`."""
+        self._encoded = None
+        users, positives, negatives = (interaction[name] for name in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
+        encoding = self.training_encoding(with_hops=False)
+        e_u = encoding.user_all.index_select(0, users)  # [B, d]
+        e_i, e_j = encoding.item_all.index_select(0, torch.cat([positives, negatives])).chunk(2)  # [B, d] each
+        parts = {
+            "rank": bpr_loss((e_u * e_i).sum(dim=1), (e_u * e_j).sum(dim=1)),
+            "reg": self.reg_weight * self.regularization(encoding, users, positives, negatives),
+            **self.auxiliary_terms(encoding, users, positives),
+        }
+        return tuple(parts[name] for name in self.loss_part_names)
+
+    # --- scoring ---------------------------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> Any:
+        """Switch between training and evaluation; embeddings kept for scoring do not outlive an evaluation."""
+        self._encoded = None
+        return super().train(mode)
+
+    def encode_for_scoring(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the embeddings without gradient: encoded once per evaluation, and anew in training mode."""
+        if self._encoded is None or self.training:
+            with torch.no_grad():
+                user_all, item_all = self.encode()
+            # Without propagation the outputs are the parameters themselves.
+            self._encoded = (user_all.detach(), item_all.detach())
+        return self._encoded
+
+    def predict(self, interaction: Interaction) -> torch.Tensor:
+        """Return the scores of pairs (user_id, item_id), float ``[B]``, without gradient."""
+        user_all, item_all = self.encode_for_scoring()
+        return (user_all[interaction[self.USER_ID]] * item_all[interaction[self.ITEM_ID]]).sum(dim=1)
+
+    def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
+        """Return the scores of every item for each user of the batch, float ``[B * I]``, without gradient."""
+        user_all, item_all = self.encode_for_scoring()
+        return (user_all[interaction[self.USER_ID]] @ item_all.t()).view(-1)
+
+    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
+        """Load parameters, forgetting what was encoded with the old ones."""
+        self._encoded = None
+        return super().load_state_dict(*arguments, **options)

@@ -1,0 +1,63 @@
+r"""MixGCF: a negative that does not exist, mixed from layers of hard candidates with some of the positive injected.
+
+Formulas: positive mixing ``e'_j(l) = a_l e_i(l) + (1 - a_l) e_j(l)`` with ``a_l ~ U(0, 1)`` for each pair and layer; hop mixing
+takes from every layer l the candidate ``argmax_j q_u(l) . e'_j(l)`` and pools the layers as the backbone pools its own.
+Source: Huang, Dong, Ding, Yang, Feng, Wang and Tang, "MixGCF: An Improved Training Method for Graph Neural Network-based
+Recommender Systems", KDD 2021, section 3.1 (positive mixing) and 3.2 (hop mixing). The query q_u is u's pooled output, or its
+own layer where layers are concatenated, as in the authors' code (huangtinglin/MixGCF).
+
+The mixed candidates are never formed: a_l is the same for all candidates of a pair, so that
+``q . e'_j = a_l (q . e_i) + (1 - a_l)(q . e_j)`` has its maximum where ``q . e_j`` has, and only the chosen one is mixed.
+On a backbone without layers (matrix factorisation) this is positive mixing of the hardest candidate. Gradient reaches the
+positive and the chosen items at every layer. L2 regularises the item chosen at the first layer; the authors' code regularises
+the mixture there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from recbole_hnlm.model.hops import pool_hops
+from recbole_hnlm.negative_sampler.base import Negatives, NegativeSampler, stateless
+from recbole_hnlm.negative_sampler.dns import hardest_candidates
+
+if TYPE_CHECKING:
+    from recbole_hnlm.model.hops import Encoding
+    from recbole_hnlm.negative_sampler.base import SelectionInputs
+
+__all__ = ["SAMPLER", "hardest_by_hop", "mix_positive"]
+
+
+def mix_positive(positives: torch.Tensor, negatives: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """Return ``a * e_i + (1 - a) * e_j``; embeddings are ``[B, d_l]``, shares ``[B, 1]`` in [0, 1)."""
+    return shares * positives + (1.0 - shares) * negatives
+
+
+def hardest_by_hop(users: torch.Tensor, candidates: torch.Tensor, encoding: Encoding) -> list[torch.Tensor]:
+    """Return for each layer the candidate ``argmax_j q_u(l) . e_j(l)``, int64 ``[B]`` each.
+
+    Args:
+        users: int64 ``[B]``.
+        candidates: int64 ``[B, K]``.
+        encoding: outputs and layers.
+    """
+    pooled = encoding.pooling == "mean"
+    queries = [encoding.user_all] * len(encoding.item_hops) if pooled else encoding.user_hops
+    return [
+        hardest_candidates(users, candidates, query, layer) for query, layer in zip(queries, encoding.item_hops, strict=True)
+    ]
+
+
+def _select(inputs: SelectionInputs) -> Negatives:
+    chosen = hardest_by_hop(inputs.users, inputs.candidates, inputs.encoding)
+    mixed = []
+    for items, layer in zip(chosen, inputs.encoding.item_hops, strict=True):
+        positive, negative = layer.index_select(0, torch.cat([inputs.positives, items])).chunk(2)  # [B, d_l] each
+        shares = torch.rand(len(items), 1, device=layer.device, dtype=layer.dtype)
+        mixed.append(mix_positive(positive, negative, shares))
+    return Negatives(items=chosen[0], embeddings=pool_hops(mixed, inputs.encoding.pooling))
+
+
+SAMPLER = NegativeSampler(distribution="uniform", needs_candidates=True, build=stateless(_select), reads_hops=True)
