@@ -57,15 +57,15 @@ def _linear(weight: torch.Tensor) -> nn.Linear:
 class HardNegativeEncoder(nn.Module):
     """Turns token sequences with collaborative tokens into unit vectors: z_ui of a query, the representation of an item.
 
-    The collaborative tokens are ``W_u e_u`` and ``W_i e_i``: trained linear projections of the teacher's standardised vectors,
-    put in the place of word embeddings. Both begin as the same orthogonal map, a multiple of a word embedding long, so that
-    before tuning users and items already lie in one space, as they do for the teacher.
+    The collaborative tokens are ``W e_u + b`` and ``W e_i + b``: a trained linear projection of the teacher's standardised vectors
+    is put in the place of a word embedding. It begins as an orthogonal map.
 
     Source: HNLMRec (arXiv 2504.04726), SPEC section 1, step 3. Departures: collaborative vectors enter as soft tokens rather
-    than as text; training and inference share prompt, pooling and normalisation by being the same code.
+    than as text; users and items share one projection, since the teacher compares them by inner products, so that what W learns
+    from the items holds for users that tuning never saw (two projections found less than two thirds as many); training and inference share prompt, pooling and normalisation by being the same code.
 
     Attributes:
-        projections: W_u and W_i with their biases.
+        projections: W and b, under ``shared``.
         lm: the causal LLM, with or without LoRA layers; only its decoder is run.
     """
 
@@ -88,7 +88,7 @@ class HardNegativeEncoder(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         start = torch.empty(width, size)
         nn.init.orthogonal_(start, gain=_SOFT_GAIN * float(words.float().std()) * (width / size) ** 0.5, generator=generator)
-        self.projections = nn.ModuleDict({name: _linear(start) for name in ("user", "item")})
+        self.projections = nn.ModuleDict({"shared": _linear(start)})
         for name, table in (("user", teacher.user_vectors), ("item", teacher.item_vectors)):
             # Not persistent: the teacher is kept elsewhere, and its digest stands in the adapter's manifest.
             self.register_buffer(name, standardised(torch.tensor(table, dtype=torch.float32)), persistent=False)
@@ -136,7 +136,7 @@ class HardNegativeEncoder(nn.Module):
         for token, side, owners in ((USER_TOKEN, "user", batch.users), (ITEM_TOKEN, "item", batch.items)):
             here = batch.ids == token
             if bool(here.any()):
-                soft = self.projections[side](tables[side][owners]).to(words.dtype)  # [B, H]
+                soft = self.projections["shared"](tables[side][owners]).to(words.dtype)  # [B, H]
                 words = torch.where(here[..., None], soft[:, None], words)
         return words
 
