@@ -173,7 +173,7 @@ class HNLMSettings(BaseModel):
     tune_negatives: Literal["teacher", "random"] = Field(
         "teacher", description="Item that a query is tuned towards: the teacher's hard negative, or a random one (ablation)."
     )
-    tune_steps: Annotated[int, Field(ge=0)] = Field(150, description="Steps of tuning; 0 leaves the LLM as it is (ablation).")
+    tune_steps: Annotated[int, Field(ge=0)] = Field(100, description="Steps of tuning; 0 leaves the LLM as it is (ablation).")
     tune_batch_size: Annotated[int, Field(ge=2)] = Field(16, description="Pairs of a step and device.")
     tune_accumulation: AtLeastOne = Field(1, description="Batches whose gradients make one step.")
     tune_learning_rate: Positive = Field(3e-4, description="Learning rate of the LoRA layers.")

@@ -57,12 +57,13 @@ def _linear(weight: torch.Tensor) -> nn.Linear:
 class HardNegativeEncoder(nn.Module):
     """Turns token sequences with collaborative tokens into unit vectors: z_ui of a query, the representation of an item.
 
-    The collaborative tokens are ``W e_u + b`` and ``W e_i + b``: a trained linear projection of the teacher's standardised vectors
-    is put in the place of a word embedding. It begins as an orthogonal map.
+    The collaborative tokens are ``W e_u + b`` and ``W e_i + b``: a trained linear projection of the teacher's standardised
+    vectors is put in the place of a word embedding. It begins as an orthogonal map.
 
     Source: HNLMRec (arXiv 2504.04726), SPEC section 1, step 3. Departures: collaborative vectors enter as soft tokens rather
-    than as text; users and items share one projection, since the teacher compares them by inner products, so that what W learns
-    from the items holds for users that tuning never saw (two projections found less than two thirds as many); training and inference share prompt, pooling and normalisation by being the same code.
+    than as text; users and items share one projection, since the teacher compares them by inner products, so that what W
+    learns from items holds for users that tuning never saw; training and inference share prompt, pooling and normalisation by
+    being the same code.
 
     Attributes:
         projections: W and b, under ``shared``.

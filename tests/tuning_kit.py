@@ -1,0 +1,48 @@
+"""A tuned LLM of a tiny random Llama on hand-written pairs, for the tests of the tuned route."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from llm_tiny import save_tiny_model
+from stages_kit import block_pairs, make_context
+
+from recbole_hnlm.tuning.run import TunedLLM
+from recbole_hnlm.tuning.teacher import Teacher
+
+SMALL = {
+    "negative_route": "tuned",
+    "tuned_text": "titles",
+    "llm_dtype": "float32",
+    "tune_quantization": "none",
+    "tuned_layers": None,
+    "tuned_max_length": 400,
+    "lora_r": 4,
+    "tune_steps": 6,
+    "tune_batch_size": 4,
+    "tune_save_steps": 3,
+    "teacher_candidates": 8,
+    "semantic_negatives_per_user": None,
+}
+
+
+def make_teacher(n_users, n_items, size=8, seed=0):
+    rng = np.random.default_rng(seed)
+    users, items = (rng.standard_normal((count, size)).astype(np.float32) for count in (n_users, n_items))
+    users[0] = items[0] = 0
+    return Teacher(users, items, f"teacher{seed}", "made up")
+
+
+def tuned_context(folder, *, users=20, items=30, teacher_seed=0, **settings):
+    """A context whose teacher is random vectors and whose LLM is a random Llama of two layers."""
+    model = folder / "model"
+    if not model.exists():
+        save_tiny_model(model)
+    context = make_context(folder, block_pairs(users, items, 5), llm_model=str(model), **{**SMALL, **settings})
+    teacher = make_teacher(users + 1, items + 1, seed=teacher_seed)
+    return replace(context, teacher_source=lambda: teacher)
+
+
+def make_tuned(folder, **settings):
+    return TunedLLM(tuned_context(folder, **settings))
