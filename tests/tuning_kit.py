@@ -34,13 +34,13 @@ def make_teacher(n_users, n_items, size=8, seed=0):
     return Teacher(users, items, f"teacher{seed}", "made up")
 
 
-def tuned_context(folder, *, users=20, items=30, teacher_seed=0, **settings):
+def tuned_context(folder, *, users=20, items=24, teacher_seed=0, **settings):
     """A context whose teacher is random vectors and whose LLM is a random Llama of two layers."""
     model = folder / "model"
     if not model.exists():
         save_tiny_model(model)
     context = make_context(folder, block_pairs(users, items, 5), llm_model=str(model), **{**SMALL, **settings})
-    teacher = make_teacher(users + 1, items + 1, seed=teacher_seed)
+    teacher = make_teacher(context.training.n_users, context.training.n_items, seed=teacher_seed)
     return replace(context, teacher_source=lambda: teacher)
 
 

@@ -121,6 +121,18 @@ class HardNegativeEncoder(nn.Module):
         """Where inputs must lie."""
         return self.word_embeddings.weight.device
 
+    def train(self, mode: bool = True) -> HardNegativeEncoder:
+        """Switch between tuning and inference; layers in 4 bits stay as they are.
+
+        In inference bitsandbytes repacks such a layer's weights for the CPU, once and for all, and its product with repacked
+        weights passes no gradient on: a single evaluation would silently stop the layers below from learning.
+        """
+        super().train(mode)
+        for module in self.modules():
+            if type(module).__name__ == "Linear4bit":
+                module.training = True
+        return self
+
     def trained_state(self) -> Mapping[str, torch.Tensor]:
         """Return the parameters that tuning changes, by name."""
         return {name: parameter.detach() for name, parameter in self.named_parameters() if parameter.requires_grad}
