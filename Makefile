@@ -18,13 +18,17 @@ TEST_STAMP := $(VENV)/.stamp-test
 LINT_STAMP := $(VENV)/.stamp-lint
 DOCS_STAMP := $(VENV)/.stamp-docs
 
-.PHONY: help setup setup-all run test lint format types bench docs wheel-check clean
+.PHONY: help setup setup-all run run-tuned test lint format types bench docs wheel-check clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 run: $(RUN_STAMP)  ## Train HNLMLightGCN on ml-100k with hard negatives of the embedded LLM (ARGS="--key=value" to change keys)
 	@$(PY) run_recbole_hnlm.py --model=HNLMLightGCN --dataset=ml-100k $(ARGS)
+
+run-tuned: $(RUN_STAMP)  ## The same with hard-negative vectors of the fine-tuned LLM (4-bit QLoRA) for 20 pairs of each user
+	@$(PY) run_recbole_hnlm.py --model=HNLMLightGCN --dataset=ml-100k --negative_route=tuned --tuned_text=titles \
+		--semantic_negatives_per_user=20 $(ARGS)
 
 test: $(TEST_STAMP)  ## Run the test suite
 	@$(PY) -m pytest $(ARGS)

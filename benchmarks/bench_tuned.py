@@ -23,21 +23,7 @@ from recbole_hnlm.tuning.prompting import PairPrompts
 from recbole_hnlm.tuning.teacher import Teacher
 from recbole_hnlm.tuning.texts import TunedTexts
 
-WORDS = (
-    "quiet",
-    "bold",
-    "early",
-    "modern",
-    "gentle",
-    "electric",
-    "golden",
-    "broken",
-    "distant",
-    "wild",
-    "night",
-    "river",
-    "stone",
-)
+WORDS = ("quiet", "bold", "early", "modern", "gentle", "electric", "golden", "broken", "distant", "wild", "night", "river")
 
 
 def make_texts(n_users: int, n_items: int, seed: int) -> TunedTexts:

@@ -186,9 +186,6 @@ class HNLMSettings(BaseModel):
     tune_heldout_users: Annotated[int, Field(ge=0)] = Field(
         180, description="Users kept out of tuning to measure it, at most a tenth of all."
     )
-    tune_from: str | None = Field(
-        None, description="Folder of an adapter that was tuned on another dataset; used in place of tuning."
-    )
 
     # --- alignment and loss ----------------------------------------------------------------------------------------
     mix_weight: Share = Field(0.01, description="Share a of the semantic vector in the mixed negative a*h + (1-a)*e_j.")

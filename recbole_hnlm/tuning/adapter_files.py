@@ -29,7 +29,7 @@ _WEIGHTS, _MANIFEST = "adapter.safetensors", "manifest.json"
 def tuning_keys(settings: HNLMSettings) -> dict[str, Any]:
     """Return the keys on which the tuned weights depend, beside the LLM, the teacher and the form of the prompts."""
     names = [name for name in type(settings).model_fields if name.startswith(("lora_", "tune_"))]
-    free = {"tune_save_steps", "tune_gradient_checkpointing", "tune_from"}
+    free = {"tune_save_steps", "tune_gradient_checkpointing"}
     return {name: getattr(settings, name) for name in names if name not in free}
 
 
@@ -95,7 +95,7 @@ def load_adapter(folder: Path, encoder: HardNegativeEncoder, identity: AdapterId
     Args:
         folder: where :func:`save_adapter` wrote.
         encoder: as :func:`recbole_hnlm.tuning.lora.build_encoder` builds it.
-        identity: what the weights must belong to; None accepts any (transfer to another dataset).
+        identity: what the weights must belong to; None accepts any.
 
     Returns:
         The manifest.

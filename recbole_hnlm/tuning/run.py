@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recbole_hnlm.artifacts import text_digest
-from recbole_hnlm.errors import ArtifactError, ConfigError
+from recbole_hnlm.errors import ConfigError
 from recbole_hnlm.llm.model_loading import identify
 from recbole_hnlm.locking import exclusive_writer
 from recbole_hnlm.tuning.adapter_files import AdapterIdentity, load_adapter, read_manifest, save_adapter, tuning_keys
@@ -64,7 +64,7 @@ class TunedLLM:
         settings = self.settings
         llm = identify(settings.model_copy(update={"llm_quantization": settings.tune_quantization}), self.context.device)
         keys = {**tuning_keys(settings), "guard": settings.teacher_guard_share, "candidates": settings.teacher_candidates}
-        keys |= {"seed": settings.teacher_seed, "from": read_manifest(self.source)["sha256"] if self.source else None}
+        keys |= {"seed": settings.teacher_seed}
         return AdapterIdentity(
             model=llm.key(),
             teacher=self.context.teacher.digest,
@@ -72,13 +72,6 @@ class TunedLLM:
             inputs=self.texts.digest,
             keys=text_digest([f"{name}={keys[name]!r}" for name in sorted(keys)])[:16],
         )
-
-    @property
-    def source(self) -> Path | None:
-        """Folder of an adapter of another dataset that takes the place of tuning (``tune_from``)."""
-        from pathlib import Path  # noqa: PLC0415
-
-        return Path(self.settings.tune_from) if self.settings.tune_from else None
 
     @property
     def folder(self) -> Path:
@@ -193,33 +186,29 @@ class TunedLLM:
         settings, start = self.settings, time.perf_counter()
         encoder, curve = self.untuned(), []
         work = self.folder.with_name(self.folder.name + ".work")
-        if self.source is not None:
-            losses: list[dict[str, float]] = []
-            self._transfer(encoder, self.source)
-        else:
-            kept = np.setdiff1d(np.unique(self.context.training.users), self.heldout_users)
-            objective = TuningObjective(
-                encoder, temperature=settings.tune_temperature, contrast_weight=settings.tune_contrast_weight
-            )
+        kept = np.setdiff1d(np.unique(self.context.training.users), self.heldout_users)
+        objective = TuningObjective(
+            encoder, temperature=settings.tune_temperature, contrast_weight=settings.tune_contrast_weight
+        )
 
-            def note(step: int) -> None:
-                curve.append({"step": step, **self.evaluate(encoder)})
-                _logger.info("step %d: recall@50 %.3f", step, curve[-1]["recall@50"])
+        def note(step: int) -> None:
+            curve.append({"step": step, **self.evaluate(encoder)})
+            _logger.info("step %d: recall@50 %.3f", step, curve[-1]["recall@50"])
 
-            losses = tune(
-                objective,
-                self._dataset(kept),
-                TripleCollator(self.prompts, self.texts, self.context.training),
-                settings,
-                work,
-                device=self.context.device,
-                show_progress=show_progress,
-                on_evaluate=note if evaluate_every else None,
-                evaluate_every=evaluate_every or 1,
-            )
+        losses = tune(
+            objective,
+            self._dataset(kept),
+            TripleCollator(self.prompts, self.texts, self.context.training),
+            settings,
+            work,
+            device=self.context.device,
+            show_progress=show_progress,
+            on_evaluate=note if evaluate_every else None,
+            evaluate_every=evaluate_every or 1,
+        )
         seconds = time.perf_counter() - start
         details = {
-            "steps": settings.tune_steps if self.source is None else 0,
+            "steps": settings.tune_steps,
             "seconds": round(seconds, 1),
             "loss": losses,
             "recall": curve,
@@ -233,6 +222,3 @@ class TunedLLM:
             shutil.rmtree(path, ignore_errors=True)
         cut = ", ".join(f"{count:,} of {field}" for field, count in self.prompts.truncated.items()) or "none"
         _logger.info("tuned for %d steps in %.0f s; texts cut to their budget: %s", details["steps"], seconds, cut)
-
-    def _transfer(self, encoder: HardNegativeEncoder, source: Path) -> None:
-        raise ArtifactError(f"tune_from {source}: transfer is not available")
