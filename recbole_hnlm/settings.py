@@ -103,6 +103,9 @@ class HNLMSettings(BaseModel):
     semantic_negatives_per_user: AtLeastOne | None = Field(
         1, description="Training pairs of a user that get a semantic negative; null means every training pair."
     )
+    semantic_candidates: Annotated[int, Field(ge=0)] = Field(
+        0, description="Real items nearest to z_ui of which one, drawn anew, joins a positive's candidates; 0 adds none."
+    )
     negative_sampler: Annotated[str, AfterValidator(_known_negative_sampler)] = Field(
         "dns", description="How the plain negative item is chosen; the names are in docs/method.md, section 3."
     )
@@ -213,6 +216,12 @@ class HNLMSettings(BaseModel):
 
     @model_validator(mode="after")
     def _rules_between_keys(self) -> HNLMSettings:
+        problems = [*self._server_problems(), *self._semantic_problems(), *self._sampler_problems()]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _server_problems(self) -> list[str]:
         problems = []
         if self.llm_backend == "openai" and self.llm_base_url is None:
             problems.append("llm_backend openai needs llm_base_url, such as --llm_base_url=http://localhost:8000/v1")
@@ -220,8 +229,20 @@ class HNLMSettings(BaseModel):
             problems.append("llm_backend openai needs llm_model, the name under which the server serves its model")
         if self.llm_backend == "openai" and self.llm_quantization != "none":
             problems.append("llm_quantization is for llm_backend transformers; a server chooses its own")
+        return problems
+
+    def _semantic_problems(self) -> list[str]:
+        problems = []
+        if self.semantic_candidates and self.negative_route != "tuned":
+            problems.append("semantic_candidates needs negative_route tuned, whose LLM represents items and pairs in one space")
+        if self.semantic_candidates and self.negative_sampler not in {"dns", "dns_mn"}:
+            problems.append(f"semantic_candidates needs negative_sampler dns or dns_mn, got {self.negative_sampler}")
         if self.alignment_source == "tuned" and self.negative_route != "tuned" and self.reads_text_vectors:
             problems.append("alignment_source tuned needs negative_route tuned")
+        return problems
+
+    def _sampler_problems(self) -> list[str]:
+        problems = []
         least = MODULES[self.negative_sampler].least_candidates
         if self.num_candidates < least:
             problems.append(
@@ -234,14 +255,12 @@ class HNLMSettings(BaseModel):
                 f"negative_sampler {self.negative_sampler} with alignment_source profile reads what an LLM wrote, which "
                 "negative_route none rules out; use --alignment_source=text or --negative_route=text"
             )
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
+        return problems
 
     @property
     def uses_semantics(self) -> bool:
         """Whether training reads any vectors: of what the LLM made, or of items' text."""
-        return self.uses_pair_vectors or self.reads_text_vectors
+        return self.uses_pair_vectors or self.uses_semantic_candidates or self.reads_text_vectors
 
     @property
     def aligns(self) -> bool:
@@ -252,6 +271,11 @@ class HNLMSettings(BaseModel):
     def reads_text_vectors(self) -> bool:
         """Whether the loss or the negative sampler reads text vectors of users and items."""
         return self.aligns or MODULES[self.negative_sampler].reads_text
+
+    @property
+    def uses_semantic_candidates(self) -> bool:
+        """Whether real items near z_ui join the candidates."""
+        return self.negative_route == "tuned" and self.semantic_candidates > 0
 
     @property
     def uses_pair_vectors(self) -> bool:

@@ -29,6 +29,8 @@ class SemanticVectors:
         item_vectors: text-encoder vectors of the items' own text, float32 ``[I, T]``; None when no term needs them.
         item_mask: which items have a text vector, bool ``[I]``; None with ``item_vectors``.
         user_vectors: text-encoder vectors of the users' profiles, float32 ``[U, T]``; None when no term needs them.
+        pair_items: items nearest to each vector of the pair store, internal ids, int32 ``[N, S]``, 0 where there is none; None
+            when no candidate comes from them.
         user_mask: which users have a profile vector, bool ``[U]``; None with ``user_vectors``.
     """
 
@@ -38,6 +40,7 @@ class SemanticVectors:
     item_mask: NDArray[np.bool_] | None = None
     user_vectors: NDArray[np.float32] | None = None
     user_mask: NDArray[np.bool_] | None = None
+    pair_items: NDArray[np.int32] | None = None
 
     @property
     def dim(self) -> int:

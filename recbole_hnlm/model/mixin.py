@@ -74,10 +74,13 @@ class HNLMMixin(PairwiseBackbone):
         self._reads_hops, self._reads_text = sampler.reads_hops, self.settings.reads_text_vectors
         self._generator = torch.Generator().manual_seed(int(config["seed"]))
         self._reader: PairVectorReader | None = None
+        self._pair_items: torch.Tensor | None = None
         self._texts: TextTables | None = None
         vectors = getattr(dataset, "semantic_vectors", None)
         if vectors is not None and self.settings.uses_pair_vectors:
             self._reader = PairVectorReader(vectors.pair_vectors)
+        if vectors is not None and self.settings.uses_semantic_candidates and vectors.pair_items is not None:
+            self._pair_items = torch.from_numpy(vectors.pair_items)
         if vectors is not None and self._reads_text and vectors.item_vectors is not None:
             training = TrainingInteractions.from_dataset(dataset)
             self._texts = TextTables(vectors, training, self.settings.alignment_source, self.device)
@@ -122,6 +125,8 @@ class HNLMMixin(PairwiseBackbone):
         self._require_vectors(interaction)
         users, positives, candidates = (interaction[name] for name in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
         candidates = candidates.unsqueeze(1) if candidates.dim() == 1 else candidates  # [B, K]
+        if self._pair_items is not None:
+            candidates = self._with_semantic_candidate(self._pair_items, interaction[SEMANTIC_ROW], candidates)
         encoding = self.training_encoding(self._reads_hops)
         chosen = self.selector.select(SelectionInputs(users, positives, candidates, encoding, self.settings))
         if self.selector.count_names:
@@ -145,6 +150,16 @@ class HNLMMixin(PairwiseBackbone):
         if self.selector.loss_name is not None and chosen.loss is not None:
             parts[self.selector.loss_name] = chosen.loss
         return tuple(parts[name] for name in self.loss_part_names)
+
+    def _with_semantic_candidate(self, pair_items: torch.Tensor, rows: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
+        """Append one of the real items nearest to z_ui to each row's candidates ``[B, K]``; returns ``[B, K + 1]``.
+
+        A row without a vector, or whose draw has no item, repeats its first candidate, which changes no choice.
+        """
+        rows = rows.cpu()
+        columns = torch.randint(pair_items.shape[1], (len(rows),), generator=self._generator)
+        near = torch.where(rows >= 0, pair_items[rows.clamp(min=0), columns].long(), 0).to(candidates.device)
+        return torch.cat([candidates, torch.where(near > 0, near, candidates[:, 0])[:, None]], dim=1)
 
     def _rank(self, e_u: torch.Tensor, e_i: torch.Tensor, e_neg: torch.Tensor) -> torch.Tensor:
         positive_scores, negative_scores = (e_u * e_i).sum(dim=1), (e_u * e_neg).sum(dim=1)  # [B]
@@ -203,6 +218,11 @@ class HNLMMixin(PairwiseBackbone):
             raise ArtifactError(
                 f"mix_weight is {self.settings.mix_weight} and contrast_weight {self.settings.contrast_weight}, but "
                 f"the training data carries no semantic vectors; build them, or train without with --negative_route=none"
+            )
+        if self.settings.uses_semantic_candidates and (self._pair_items is None or SEMANTIC_ROW not in interaction):
+            raise ArtifactError(
+                f"semantic_candidates is {self.settings.semantic_candidates}, but the training data carries no items near the "
+                f"semantic vectors; build them, or train without with --semantic_candidates=0"
             )
         if self._aligns and self._texts is None:
             raise ArtifactError(

@@ -42,11 +42,11 @@ def kinds_needed(settings: HNLMSettings) -> tuple[StoreKind, ...]:
     kinds: list[StoreKind] = []
     if settings.uses_pair_vectors or (settings.reads_text_vectors and settings.alignment_source == "text"):
         kinds.append("item_texts")
-    if settings.uses_pair_vectors:
+    if settings.uses_pair_vectors or settings.uses_semantic_candidates:
         kinds.append("pairs")
     if settings.reads_text_vectors and settings.alignment_source == "profile":
         kinds += ["item_profiles", "user_profiles"]
-    if settings.reads_text_vectors and settings.alignment_source == "tuned":
+    if settings.uses_semantic_candidates or (settings.reads_text_vectors and settings.alignment_source == "tuned"):
         kinds.append("tuned_items")
     return tuple(kinds)
 

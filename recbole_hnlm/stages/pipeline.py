@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from recbole_hnlm.data.nearest import nearest_items
 from recbole_hnlm.data.semantics import SemanticVectors
 from recbole_hnlm.errors import ConfigError
 from recbole_hnlm.stages.encode import is_tuned_kind, kinds_needed, run_encode_stage
@@ -158,7 +159,20 @@ def _aligned(context: StageContext, stores: dict[StoreKind, VectorStore]) -> Sem
     item_store = stores.get(item_kind) if settings.reads_text_vectors else None
     item_vectors, item_mask = _by_id(item_store, training.item_tokens)
     user_vectors, user_mask = _by_id(stores.get("user_profiles"), training.user_tokens)
-    return SemanticVectors(pair_vectors, pair_rows, item_vectors, item_mask, user_vectors, user_mask)
+    pair_items = _nearest(context, stores, pair_rows) if settings.uses_semantic_candidates else None
+    return SemanticVectors(pair_vectors, pair_rows, item_vectors, item_mask, user_vectors, user_mask, pair_items)
+
+
+def _nearest(context: StageContext, stores: dict[StoreKind, VectorStore], pair_rows: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Real items nearest to each vector of the pair store; see :func:`recbole_hnlm.data.nearest.nearest_items`."""
+    training, store = context.training, stores["pairs"]
+    vectors, mask = _by_id(stores["tuned_items"], training.item_tokens)
+    if vectors is None or mask is None:
+        raise ValueError("the items' representations are needed")
+    users = np.zeros(len(store.vectors), dtype=np.int64)
+    known = pair_rows >= 0
+    users[pair_rows[known]] = training.users[known]
+    return nearest_items(store.vectors, users, vectors, mask, training, context.settings.semantic_candidates)
 
 
 def _by_id(store: VectorStore | None, tokens: NDArray[np.str_]) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_] | None]:
