@@ -5,7 +5,7 @@ over the memory, with ``P_pos(j | u, i) = sigmoid(s_uj - s_ui)``, the standard d
 rising from 0 to ``srns_alpha`` over ``srns_warmup_epochs``. Once a step, each user's memory is drawn anew, without replacement,
 from itself and as many fresh candidates, with probabilities ``softmax(s_uj / temperature)``.
 Source: Ding, Quan, Yao, Li and Jin, "Simplify and Robustify Negative Sampling for Implicit Collaborative Filtering", NeurIPS
-2020, section 3.2 (score-based memory update) and 3.3 (variance-based sampling), compared with the authors' code
+2020, section 3.2 (score-based memory update) and 3.3 (variance-based sampling), compared with public code of the method
 (dingjingtao/SRNS).
 
 Departures: for the deviation the paper records scores of a fixed pool of candidates per user; here the embeddings of the last 5
