@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from recbole_hnlm.data.store_format import StoreIdentity
 
-__all__ = ["VectorStoreWriter"]
+__all__ = ["VectorStoreWriter", "remove_store"]
 
 
 class VectorStoreWriter:
@@ -56,7 +56,7 @@ class VectorStoreWriter:
         with disk_errors_reported(self.partial):
             self.count = self._marked_count()
             if not self.count:
-                _remove(self.partial)
+                remove_store(self.partial)
                 self.partial.mkdir(parents=True)
                 for column, table in enumerate(self._tables):
                     write_json(self.partial / f"tokens_{column}.json", table)
@@ -146,11 +146,11 @@ class VectorStoreWriter:
             write_json(self.partial / "manifest.json", self._manifest())
             (self.partial / "progress.json").unlink()
             retired = self.folder.with_name(self.folder.name + ".old")
-            _remove(retired)
+            remove_store(retired)
             if self.folder.exists():
                 self.folder.rename(retired)
             self.partial.rename(self.folder)
-            _remove(retired)
+            remove_store(retired)
 
     def _manifest(self) -> dict[str, Any]:
         names = ["keys.npy", *(f"tokens_{column}.json" for column in range(len(self._tables)))]
@@ -205,7 +205,7 @@ def _npy_header(dtype: str, rows: int, width: int) -> bytes:
     return buffer.getvalue()
 
 
-def _remove(folder: Path) -> None:
+def remove_store(folder: Path) -> None:
     """Delete a store's folder, which holds files only."""
     if folder.is_dir():
         for path in folder.iterdir():

@@ -80,7 +80,7 @@ def run_stage(
         )
     if name == "finetune" and name not in needed:
         raise ConfigError(
-            "stage finetune has nothing to tune for: it needs negative_route tuned, and mix_weight, contrast_weight or "
+            "stage finetune has nothing to tune for: it needs negative_route tuned, and semantic_candidates, mix_weight, contrast_weight or "
             "alignment_weight (with alignment_source tuned) above 0"
         )
     text_route: tuple[StageName, ...] = ("profile", "negatives", "encode")

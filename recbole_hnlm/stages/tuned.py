@@ -10,10 +10,11 @@ from tqdm import tqdm
 
 from recbole_hnlm.artifacts import text_digest
 from recbole_hnlm.data.store import StoreIdentity, VectorStore, VectorStoreWriter
+from recbole_hnlm.data.store_writer import remove_store
 from recbole_hnlm.locking import exclusive_writer
 from recbole_hnlm.stages.choices import chosen_pairs
 from recbole_hnlm.stages.replies import ReplyCounts
-from recbole_hnlm.tuning.inference import encode_items, encode_pairs, order_pairs
+from recbole_hnlm.tuning.inference import PairOrder, encode_items, encode_pairs, order_pairs
 from recbole_hnlm.tuning.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _write(  # noqa: PLR0917
                 writer.append(rest[:, None] - 1, encode_items(encoder, prompts, texts, rest.tolist(), budget))
         else:
             pairs = order_pairs(prompts, texts, users, items)
-            pairs.users, pairs.items = pairs.users[resumed:], pairs.items[resumed:]
+            pairs = PairOrder(pairs.users[resumed:], pairs.items[resumed:])
             with tqdm(total=len(items), initial=resumed, desc="hard-negative vectors", unit="pair", dynamic_ncols=True) as bar:
                 done = 0
                 for vectors in encode_pairs(encoder, prompts, texts, pairs, budget, share=settings.tuned_share_prefix):
@@ -164,12 +165,6 @@ def _write_together(  # noqa: PLR0917
                         writer.append(np.array(store.keys[rows]), np.array(store.vectors[rows]))
             writer.finish()
         for rank in range(ranks.count):
-            _remove(part(rank)[0])
+            remove_store(part(rank)[0])
     ranks.wait()
     return int(mine.sum())
-
-
-def _remove(folder: Path) -> None:
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()

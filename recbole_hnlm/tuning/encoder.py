@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from recbole_hnlm.tuning.teacher import Teacher
 
-# Length of an untrained soft token, as a multiple of a word embedding's. At 1 the first layers' output drowns it; see results/.
+# Length of an untrained soft token, as a multiple of a word embedding's; chosen by trial (results/tuned.md), not tuned finely.
 _SOFT_GAIN = 8.0
 
 __all__ = ["HardNegativeEncoder", "pool_positions", "standardised"]

@@ -98,8 +98,9 @@ def ranking_metrics(ranks: NDArray[np.float64]) -> dict[str, float]:
 def baselines(heldout: HeldOut, training: TrainingInteractions, teacher: Teacher, seed: int) -> dict[str, dict[str, float]]:
     """Return the metrics of ranking at random (expected values), by popularity, and by the teacher itself."""
     popularity = np.bincount(training.items, minlength=training.n_items).astype(np.float64)
-    noise = np.random.default_rng([seed, 0x4E4E]).random((100, *heldout.excluded.shape))
-    random = [ranking_metrics(target_ranks(draw, heldout.targets, heldout.excluded)) for draw in noise]
+    generator, shape = np.random.default_rng([seed, 0x4E4E]), heldout.excluded.shape
+    # One draw at a time: all of them together would take gigabytes on a large catalogue.
+    random = [ranking_metrics(target_ranks(generator.random(shape), heldout.targets, heldout.excluded)) for _ in range(100)]
     by_popularity = np.tile(popularity, (len(heldout.users), 1))
     return {
         "random": {name: float(np.mean([metrics[name] for metrics in random])) for name in random[0]},

@@ -5,6 +5,7 @@ Symbols: N sequences, H the dimension of the vectors.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,6 +57,7 @@ def encode_items(
     return vectors
 
 
+@dataclass(frozen=True)
 class PairOrder:
     """Pairs in the order in which they are encoded.
 
@@ -64,12 +66,8 @@ class PairOrder:
         items: internal item ids, int64 ``[N]``.
     """
 
-    def __init__(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> None:
-        """Hold pairs that :func:`order_pairs` has ordered."""
-        self.users, self.items = users, items
-
-    def __len__(self) -> int:
-        return len(self.users)
+    users: NDArray[np.int64]
+    items: NDArray[np.int64]
 
 
 def order_pairs(prompts: PairPrompts, texts: TunedTexts, users: NDArray[np.int64], items: NDArray[np.int64]) -> PairOrder:

@@ -83,8 +83,8 @@ def keep_layers(model: Any, count: int | None) -> None:
     """Drop the layers of a causal LLM behind the first ``count``; None keeps all.
 
     Layers in the middle of an LLM represent a text better than the last ones, which prepare the next word (Skean et al., "Layer
-    by Layer: Uncovering Hidden Representations in Language Models", arXiv 2502.02013); they also leave more of the
-    collaborative tokens in place, and a third of the layers takes a third of the time.
+    by Layer: Uncovering Hidden Representations in Language Models", arXiv 2502.02013); and fewer layers
+    take less time.
 
     Raises:
         ConfigError: the LLM has fewer layers, or its layers are not where transformers' decoders keep them.

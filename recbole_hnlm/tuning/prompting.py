@@ -154,19 +154,17 @@ class PairPrompts:
         """Return what all queries of a user begin with: the instruction and the user's text."""
         return [*self._head, *self._field("user text", user_text)]
 
+    def _item_text(self, title: str, item_text: str) -> list[int]:
+        ids = [*self._item_head, *self._field("title", title)]
+        return [*ids, *self._separator, *self._field("item text", item_text)] if item_text else ids
+
     def item_part(self, title: str, item_text: str) -> list[int]:
         """Return what follows the user's part: the item, the template's end and the collaborative tokens."""
-        ids = [*self._item_head, *self._field("title", title)]
-        if item_text:
-            ids += [*self._separator, *self._field("item text", item_text)]
-        return [*ids, *self._tail, *((ITEM_TOKEN, USER_TOKEN) if self._soft else ())]
+        return [*self._item_text(title, item_text), *self._tail, *((ITEM_TOKEN, USER_TOKEN) if self._soft else ())]
 
     def item(self, title: str, item_text: str) -> list[int]:
         """Return the sequence that stands for an item by itself, as hard negative or as interacted item."""
-        ids = [*self._item_head, *self._field("title", title)]
-        if item_text:
-            ids += [*self._separator, *self._field("item text", item_text)]
-        return [*ids, *((ITEM_TOKEN,) if self._soft else ())]
+        return [*self._item_text(title, item_text), *((ITEM_TOKEN,) if self._soft else ())]
 
 
 def prompting_digest(settings: HNLMSettings) -> str:

@@ -64,7 +64,7 @@ class TunedLLM:
         settings = self.settings
         llm = identify(settings.model_copy(update={"llm_quantization": settings.tune_quantization}), self.context.device)
         keys = {**tuning_keys(settings), "guard": settings.teacher_guard_share, "candidates": settings.teacher_candidates}
-        keys |= {"seed": settings.teacher_seed}
+        keys["seed"] = settings.teacher_seed
         return AdapterIdentity(
             model=llm.key(),
             teacher=self.context.teacher.digest,
@@ -79,31 +79,30 @@ class TunedLLM:
         return self.context.split_artifacts / "tuned" / self.identity.digest
 
     @property
+    def _work(self) -> Path:
+        """Folder of the checkpoints while the LLM is tuned."""
+        return self.folder.with_name(self.folder.name + ".work")
+
+    @property
     def exists(self) -> bool:
         """Whether the adapter was saved."""
         return (self.folder / "manifest.json").exists()
-
-    @cached_property
-    def item_mask(self) -> NDArray[np.bool_]:
-        """Items that take part: those with text, and all of them for a teacher's sake when soft tokens carry the item."""
-        return self.context.items_with_text
 
     @cached_property
     def heldout_users(self) -> NDArray[np.int64]:
         """Users whose rows tuning never sees."""
         return choose_heldout_users(self.context.training, self.settings.tune_heldout_users, self.settings.tune_seed)
 
-    def _dataset(self, users: NDArray[np.int64]) -> TripleDataset:
+    def _dataset(self, users: NDArray[np.int64], seed: int, *, random: bool = False) -> TripleDataset:
         settings = self.settings
-        random = settings.tune_negatives == "random"
         return TripleDataset(
             self.context.training,
             self.context.teacher,
             candidates=1 if random else settings.teacher_candidates,
             guard_share=0.0 if random else settings.teacher_guard_share,
-            seed=settings.teacher_seed,
+            seed=seed,
             users=users,
-            item_mask=self.item_mask,
+            item_mask=self.context.items_with_text,
         )
 
     @cached_property
@@ -119,16 +118,8 @@ class TunedLLM:
                 "leaves none to evaluate; raise it, or use a dataset of ten users at least"
             )
         settings = self.settings
-        dataset = TripleDataset(
-            self.context.training,
-            self.context.teacher,
-            candidates=settings.teacher_candidates,
-            guard_share=settings.teacher_guard_share,
-            seed=settings.teacher_seed + 1,
-            users=self.heldout_users,
-            item_mask=self.item_mask,
-        )
-        return heldout_triples(dataset, self.context.training, self.item_mask, settings.tune_seed)
+        dataset = self._dataset(self.heldout_users, settings.teacher_seed + 1)
+        return heldout_triples(dataset, self.context.training, self.context.items_with_text, settings.tune_seed)
 
     def untuned(self) -> HardNegativeEncoder:
         """Load the LLM with untrained LoRA layers and projections, in place of what was loaded before."""
@@ -176,8 +167,7 @@ class TunedLLM:
             ranks = Ranks.from_environment()
             ranks.refuse_recbole_launcher("fine-tuning the LLM", "finetune")
             # Ranks of one launch tune together, so only the first holds the lock against other launches.
-            work = self.folder.with_name(self.folder.name + ".work")
-            with exclusive_writer(work) if ranks.first else nullcontext():
+            with exclusive_writer(self._work) if ranks.first else nullcontext():
                 if not self.exists or ranks.count > 1:
                     self._tune(ranks, evaluate_every if ranks.count == 1 else None, show_progress)
         return read_manifest(self.folder)
@@ -185,7 +175,6 @@ class TunedLLM:
     def _tune(self, ranks: Ranks, evaluate_every: int | None, show_progress: bool) -> None:
         settings, start = self.settings, time.perf_counter()
         encoder, curve = self.untuned(), []
-        work = self.folder.with_name(self.folder.name + ".work")
         kept = np.setdiff1d(np.unique(self.context.training.users), self.heldout_users)
         objective = TuningObjective(
             encoder, temperature=settings.tune_temperature, contrast_weight=settings.tune_contrast_weight
@@ -197,10 +186,10 @@ class TunedLLM:
 
         losses = tune(
             objective,
-            self._dataset(kept),
+            self._dataset(kept, settings.teacher_seed, random=settings.tune_negatives == "random"),
             TripleCollator(self.prompts, self.texts, self.context.training),
             settings,
-            work,
+            self._work,
             device=self.context.device,
             show_progress=show_progress,
             on_evaluate=note if evaluate_every else None,
@@ -218,7 +207,7 @@ class TunedLLM:
         if ranks.first:
             save_adapter(self.folder, encoder, self.identity, details)
         ranks.wait()
-        for path in work.glob("checkpoint-*"):
+        for path in self._work.glob("checkpoint-*"):
             shutil.rmtree(path, ignore_errors=True)
         cut = ", ".join(f"{count:,} of {field}" for field, count in self.prompts.truncated.items()) or "none"
         _logger.info("tuned for %d steps in %.0f s; texts cut to their budget: %s", details["steps"], seconds, cut)
