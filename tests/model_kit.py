@@ -68,6 +68,21 @@ def write_random(tmp_path, n_users=40, n_items=30, per_user=8, seed=0):
     write_interactions(tmp_path, pairs)
 
 
+def write_blocks(tmp_path, blocks=3, size=8):
+    """Write users and items in blocks, where a user holds all of its block but one item, which must then come first.
+
+    Returns that item of each user, by raw tokens.
+    """
+    pairs, held_out = [], {}
+    for block in range(blocks):
+        for position in range(size):
+            user = block * size + position
+            held_out[f"u{user}"] = f"i{user}"
+            pairs += [(user, block * size + other) for other in range(size) if other != position]
+    write_interactions(tmp_path, pairs)
+    return held_out
+
+
 def prepare(config):
     return data_preparation(config, create_dataset(config))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from model_kit import PLAIN, build, make_config, write_interactions, write_random
+from model_kit import PLAIN, build, make_config, write_blocks, write_random
 from recbole.data.interaction import Interaction
 from recbole.model.general_recommender.bpr import BPR
 from recbole.model.general_recommender.ncl import NCL
@@ -159,13 +159,7 @@ def test_global_random_state_is_what_the_backbone_leaves(tmp_path, name):
 
 @pytest.mark.parametrize("name", [*NAMES, "SimGCL", "XSimGCL"])
 def test_block_dataset_has_its_forced_answer(tmp_path, name):
-    size, pairs, held_out = 8, [], {}
-    for block in range(3):
-        for position in range(size):
-            user = block * size + position
-            held_out[f"u{user}"] = f"i{user}"
-            pairs += [(user, block * size + other) for other in range(size) if other != position]
-    write_interactions(tmp_path, pairs)
+    held_out = write_blocks(tmp_path)
     split = {"split": {"RS": [1.0, 0.0, 0.0]}, "mode": "full"}
     config = configure(tmp_path, name, eval_args=split, epochs=30, warm_up_step=3, num_clusters=3, **PLAIN)
     loader, model, _, _ = build(config)

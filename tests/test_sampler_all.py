@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from model_kit import build, make_config, write_interactions, write_random
+from model_kit import build, make_config, write_blocks, write_random
 
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.negative_sampler import negative_sampler_names
@@ -57,14 +57,7 @@ def test_every_parameter_learns_and_the_backbone_starts_as_ever(tmp_path, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_block_dataset_is_learned(tmp_path, name):
-    # Users and items fall into 3 blocks; a user holds all of its block but one item, which must then come first.
-    size, pairs, held_out = 8, [], {}
-    for block in range(3):
-        for position in range(size):
-            user = block * size + position
-            held_out[f"u{user}"] = f"i{user}"
-            pairs += [(user, block * size + other) for other in range(size) if other != position]
-    write_interactions(tmp_path, pairs)
+    held_out = write_blocks(tmp_path)
     split = {"split": {"RS": [1.0, 0.0, 0.0]}, "mode": "full"}
     config = make_config(tmp_path, eval_args=split, epochs=30, **keys_of(name, num_candidates=2))
     loader, model, _, _ = build(config, vectors=True)

@@ -80,8 +80,8 @@ def run_stage(
         )
     if name == "finetune" and name not in needed:
         raise ConfigError(
-            "stage finetune has nothing to tune for: it needs negative_route tuned, and semantic_candidates, mix_weight, contrast_weight or "
-            "alignment_weight (with alignment_source tuned) above 0"
+            "stage finetune has nothing to tune for: it needs negative_route tuned, and semantic_candidates, mix_weight, "
+            "contrast_weight or alignment_weight (with alignment_source tuned) above 0"
         )
     text_route: tuple[StageName, ...] = ("profile", "negatives", "encode")
     last = next(stage for stage in STAGES if stage == name)
