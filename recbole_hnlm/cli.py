@@ -72,7 +72,9 @@ def _fill_run(parser: argparse.ArgumentParser) -> None:
     _add_launcher_options(parser)
     group = parser.add_argument_group("before any LLM time is spent")
     group.add_argument("--dry_run", action="store_true", help="print text coverage, prompts, tokens and hours; write nothing")
-    group.add_argument("--rate", metavar="RATE", help="for --dry_run: tokens out per second, or `measure` (asks 16 prompts)")
+    group.add_argument(
+        "--rate", metavar="RATE", help="for --dry_run: tokens out per second, or `measure` (asks 64 prompts, keeps no reply)"
+    )
     parser.set_defaults(handler=_run)
 
 

@@ -32,7 +32,7 @@ def dry_run(config: Config, rate: str | None = None) -> str:
 
     Args:
         config: configuration of the run.
-        rate: tokens out per second, ``measure`` for a trial of 16 prompts, or None for what is known of the configured LLM.
+        rate: tokens out per second, ``measure`` for a trial of 64 prompts, or None for what is known of the configured LLM.
 
     Returns:
         The report: data, text coverage, prompts and tokens by stage, hours, and what a server would bill.

@@ -175,17 +175,18 @@ def test_a_rate_that_is_none_is_refused(tmp_path, text):
         _rate(text, make_context(tmp_path, block_pairs(), **_server()))
 
 
-def test_a_trial_asks_sixteen_prompts_and_keeps_nothing(tmp_path, monkeypatch):
-    context = make_context(tmp_path, block_pairs(n_users=40), **_server())
+def test_a_trial_asks_64_prompts_and_keeps_nothing(tmp_path, monkeypatch):
+    context = make_context(tmp_path, block_pairs(n_users=100, n_items=100), **_server())
     backend = ScriptedBackend(pause=0.05)
     monkeypatch.setattr(rates, "load_backend", lambda settings, device: backend)
     plans = planning.plan_replies(context, IDENTITY)
     rate = _rate("measure", context, plans)
-    assert len(backend.asked) == 1 + 16
+    assert len(backend.asked) == 1 + 64
     assert backend.closed
+    assert len(set(backend.asked[1:])) == 64
     assert rate.tokens_per_reply > 5
-    assert rate.tokens_per_second < 16 * rate.tokens_per_reply / 0.05
-    assert "measured on 16 prompts" in rate.source
+    assert rate.tokens_per_second < 64 * rate.tokens_per_reply / 0.05
+    assert "measured on 64 prompts" in rate.source
     assert not (tmp_path / "artifacts").exists()
 
 

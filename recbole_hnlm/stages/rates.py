@@ -24,9 +24,10 @@ __all__ = ["MEASURE", "Rate", "expected_reply_tokens", "find_rate"]
 #: Value of ``--rate`` that asks for a trial.
 MEASURE = "measure"
 
-_TRIAL_PROMPTS = 16
-_EMBEDDED_CPU = 300.0
-"""Tokens out per second of the embedded model on 2 CPU cores, prompts read included (docs/datasets.md has the command)."""
+_TRIAL_PROMPTS = 64  # half a batch of the default llm_batch_size: smaller batches are slower a reply
+_EMBEDDED_CPU = 200.0
+"""Tokens out per second of the embedded model on 2 CPU cores: README's run on ml-100k took 455 s for 2,368 replies, which
+:func:`expected_reply_tokens` takes for 90,000 tokens."""
 _SERVER_STREAM = 50.0
 _TOKENS_PER_WORD = 1.4
 _STRUCTURE_TOKENS = 14  # braces, quotes and field names behind the opening
@@ -81,7 +82,7 @@ def find_rate(asked: str | None, context: StageContext, plans: Sequence[PlannedR
         rate = _SERVER_STREAM * settings.llm_concurrency
         return Rate(rate, f"assumed, not measured: {_SERVER_STREAM:.0f} tokens/s in each of llm_concurrency requests")
     if settings.llm_model == EMBEDDED_MODEL and context.device.startswith("cpu"):
-        return Rate(_EMBEDDED_CPU, "stated: the embedded model on 2 CPU cores")
+        return Rate(_EMBEDDED_CPU, "stated: the embedded model on 2 CPU cores, README's run on ml-100k")
     return Rate(
         None, f"not known for {settings.llm_model} on {context.device}: give --rate=TOKENS_PER_SECOND or --rate={MEASURE}"
     )
@@ -92,7 +93,8 @@ def _measured(context: StageContext, plans: Sequence[PlannedReplies], counter: T
     plan = max(plans, key=lambda plan: len(plan.ask), default=None)
     if plan is None or not plan.ask:
         return Rate(None, "not measured, since nothing is left to ask")
-    prompts = plan.ask[:: max(1, len(plan.ask) // _TRIAL_PROMPTS)][:_TRIAL_PROMPTS]
+    count = min(len(plan.ask), _TRIAL_PROMPTS)
+    prompts = [plan.ask[place * len(plan.ask) // count] for place in range(count)]
     form, settings = plan.form, context.settings
     decoding = Decoding(form.max_new_tokens, form.temperature, settings.llm_seed, form.schema)
     backend = load_backend(settings, context.device)
