@@ -227,6 +227,15 @@ def test_quantiles_are_lengths_that_occur(covered):
     assert [int(cell) for cell in row.split()[2:]] == [1, 5, 25, 50, 75, 95, 100]
 
 
+@pytest.mark.parametrize(("least", "most", "width", "bins"), [(3, 3, 1, 1), (1, 40, 1, 40), (1, 41, 2, 21), (122, 180, 2, 30)])
+def test_every_bin_of_the_histogram_holds_equally_many_lengths(least, most, width, bins):
+    edges = coverage._edges(np.array([most, least]))
+    assert len(edges) - 1 == bins
+    assert set(np.diff(edges)) <= {width}
+    assert edges[0] == least - 0.5
+    assert most < edges[-1] <= most + width
+
+
 def test_the_picture_is_a_png_and_a_failed_one_is_one_line(covered, tmp_path):
     found = coverage.measure_coverage(covered, token_count.TokenCounter(covered.settings))
     (tmp_path / "file").write_text("")
@@ -285,6 +294,18 @@ def test_a_dry_run_agrees_with_the_run_that_follows(workdir, text_run, capsys, m
     silent = NoBackend()
     silent.identity = identity
     build_semantics(context, backend=silent, encoder=ScriptedEncoder())
+
+
+def test_a_dry_run_of_the_tuned_route_names_pairs_and_steps(workdir, text_run, capsys):
+    plain = [token for token in text_run if not token.startswith("--llm")]
+    keys = ["--negative_route=tuned", "--tuned_text=titles", "--tune_steps=7", "--tune_batch_size=8"]
+    assert cli.run_script(["--model=HNLMLightGCN", *plain, *keys, "--dry_run"]) == 0
+    shown = capsys.readouterr().out
+    assert "tuning: 7 steps, 56 pairs drawn from" in shown
+    assert "vectors: 41 pairs and 0 items" in shown
+    # 56 pairs at 3 a second and 41 vectors at 18.
+    assert f"time: about {(56 / 3 + 41 / 18) / 3600:.2f} hours" in shown
+    assert not (workdir / "artifacts").exists()
 
 
 def test_a_model_without_an_llm_needs_none(workdir, text_run, capsys):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Coverage", "coverage_text", "draw_lengths", "measure_coverage"]
 
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+_BINS = 40
 _FIELDS = ("title", "categories", "city", "description")
 
 
@@ -106,6 +107,13 @@ def coverage_text(coverage: Coverage) -> str:
     return "\n".join(lines)
 
 
+def _edges(lengths: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Edges of at most 40 bins that hold equally many whole numbers each; other edges make spikes that are not in the data."""
+    least, most = int(lengths.min()), int(lengths.max())
+    width = -(-(most - least + 1) // _BINS)
+    return np.arange(least, most + width + 1, width) - 0.5
+
+
 def draw_lengths(coverage: Coverage, path: Path) -> None:
     """Draw histograms of the prompts' lengths as PNG.
 
@@ -117,13 +125,14 @@ def draw_lengths(coverage: Coverage, path: Path) -> None:
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     for axis, (kind, lengths) in zip(figure.subplots(1, len(coverage.lengths)), coverage.lengths.items(), strict=True):
         if len(lengths):
-            axis.hist(lengths, bins=min(40, int(np.ptp(lengths)) + 1), color="#4477aa")
+            axis.hist(lengths, bins=_edges(lengths), color="#4477aa")
             median = int(np.quantile(lengths, 0.5, method="lower"))
             axis.axvline(median, linestyle="--", color="#cc3311", label=f"median {median:,}")
             axis.legend(fontsize="small")
-        axis.set(title=f"{coverage.dataset}: prompts for profiles of {kind}", xlabel="tokens of a prompt", ylabel="prompts")
+        axis.set(title=f"profiles of {kind}", xlabel="tokens of a prompt", ylabel="prompts")
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(visible=True, alpha=0.3)
-    if "estimate" in coverage.how:
-        figure.suptitle("tokens estimated from characters", fontsize="small")
+    estimated = " (tokens estimated from characters)" if "estimate" in coverage.how else ""
+    figure.suptitle(f"{coverage.dataset}: lengths of prompts{estimated}", fontsize="medium")
     with replacing(path) as partial:
         figure.savefig(partial, format="png", dpi=120)
