@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_hnlm import __version__
-from recbole_hnlm.errors import USER_ERROR_EXIT_CODE, HNLMError
+from recbole_hnlm.errors import USER_ERROR_EXIT_CODE, ConfigError, HNLMError
 from recbole_hnlm.prepare.verb import PREPARE_EXAMPLES, PREPARE_HELP, PREPARE_NOTES, add_prepare_options, run_prepare
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ _RUN_EXAMPLES = """examples:
   recbole-hnlm run --model=HNLMLightGCN --dataset=ml-100k
   recbole-hnlm run --model=LightGCN --dataset=ml-100k --learning_rate 0.005 --topk=10,20
   recbole-hnlm run --config_files="a.yaml b.yaml" --epochs=50
-  recbole-hnlm run --model=HNLMLightGCN --dataset=ml-100k --resume=saved/RUN_ID.last.pth"""
+  recbole-hnlm run --model=HNLMLightGCN --dataset=ml-100k --resume=saved/RUN_ID.last.pth
+  recbole-hnlm run --model=HNLMLightGCN --dataset=ml-100k --dry_run"""
+_COVERAGE_HELP = "count what text a dataset has, and the tokens of the prompts made of it; downloads a dataset of RecBole's"
 _STAGE_HELP = {
     "profile": "let the LLM describe items and users; skips what is already there",
     "negatives": "let the LLM name hard negatives; builds the profiles first where they are missing",
@@ -68,6 +70,11 @@ def _add_launcher_options(parser: argparse.ArgumentParser) -> None:
 def _fill_run(parser: argparse.ArgumentParser) -> None:
     _add_config_options(parser)
     _add_launcher_options(parser)
+    group = parser.add_argument_group("before any LLM time is spent")
+    group.add_argument("--dry_run", action="store_true", help="print text coverage, prompts, tokens and hours; write nothing")
+    group.add_argument(
+        "--rate", metavar="RATE", help="for --dry_run: tokens out per second, or `measure` (asks 64 prompts, keeps no reply)"
+    )
     parser.set_defaults(handler=_run)
 
 
@@ -107,6 +114,9 @@ def _parser() -> argparse.ArgumentParser:
         "example:\n  recbole-hnlm evaluate --checkpoint=saved/RUN_ID.pth --topk=20 --valid_metric=NDCG@20",
     )
     evaluate.add_argument("--checkpoint", required=True, metavar="PATH", help="a .pth file that recbole-hnlm wrote")
+    cover = verb("coverage", _COVERAGE_HELP, _coverage, "example:\n  recbole-hnlm coverage --dataset=ml-100k --out=results")
+    _add_config_options(cover)
+    cover.add_argument("--out", metavar="FOLDER", help="also draw histograms of the lengths, FOLDER/coverage-DATASET.png")
     add_prepare_options(verb("prepare", PREPARE_HELP, _prepare, PREPARE_EXAMPLES, PREPARE_NOTES))
     _add_config_options(verb("doctor", "check versions, devices, memory, LLM and encoder, and say how to mend them", _doctor))
     return parser
@@ -132,6 +142,11 @@ def _say(text: str) -> None:
 
 
 def _run(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    if args.dry_run:
+        _say(importlib.import_module("recbole_hnlm.dry_run").dry_run(_request(args, rest).config(), args.rate))
+        return 0
+    if args.rate is not None:
+        raise ConfigError("--rate goes with --dry_run: it is for its estimate of hours alone")
     from recbole_hnlm.launch import LaunchOptions, launch  # noqa: PLC0415
 
     options = LaunchOptions(args.nproc, args.world_size, args.ip, args.port, args.group_offset)
@@ -188,6 +203,19 @@ def _show(args: argparse.Namespace, rest: Sequence[str]) -> int:
     text = importlib.import_module("recbole_hnlm.show").show_user(_stage_context(args, rest)[1], args.user)
     if isinstance(text, str):
         _say(text)
+    return 0
+
+
+def _coverage(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    coverage = importlib.import_module("recbole_hnlm.stages.coverage")
+    counting = importlib.import_module("recbole_hnlm.stages.token_count")
+    _, context = _stage_context(args, rest)
+    found = coverage.measure_coverage(context, counting.TokenCounter(context.settings))
+    _say(coverage.coverage_text(found))
+    if args.out is not None:
+        picture = Path(args.out) / f"coverage-{found.dataset}.png"
+        coverage.draw_lengths(found, picture)
+        _say(f"picture: {picture}")
     return 0
 
 

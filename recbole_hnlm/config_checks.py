@@ -11,7 +11,8 @@ import recbole
 from recbole.evaluator.register import metric_types, metrics_dict
 from recbole.utils import EvaluatorType, ModelType
 
-from recbole_hnlm.values import NESTED_KEYS, load_yaml, redact
+from recbole_hnlm.paths import recbole_downloads
+from recbole_hnlm.values import NESTED_KEYS, redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -28,6 +29,7 @@ __all__ = [
     "check_secrets",
     "check_types",
     "dataset_folder",
+    "interaction_files",
     "nearest",
 ]
 
@@ -190,15 +192,20 @@ def dataset_folder(dataset: str, data_path: str) -> Path:
     return Path(data_path) / dataset
 
 
+def interaction_files(dataset: str, config: Mapping[str, Any]) -> list[str]:
+    """Return the names of a dataset's files of interactions."""
+    suffixes = config.get("benchmark_filename")
+    return [f"{dataset}.{part}.inter" for part in suffixes] if isinstance(suffixes, list) else [f"{dataset}.inter"]
+
+
 def check_dataset(dataset: str, config: Mapping[str, Any]) -> list[str]:
     """Check that the interaction file is there, or that RecBole knows where to download the dataset."""
     folder = dataset_folder(dataset, str(config["data_path"]))
-    suffixes = config.get("benchmark_filename")
-    names = [f"{dataset}.{part}.inter" for part in suffixes] if isinstance(suffixes, list) else [f"{dataset}.inter"]
+    names = interaction_files(dataset, config)
     missing = [name for name in names if not (folder / name).is_file()]
     if not missing:
         return [problem for name in names for problem in _check_header(folder / name, config)]
-    downloads = load_yaml(Path(recbole.__file__).parent / "properties" / "dataset" / "url.yaml")
+    downloads = recbole_downloads()
     if not folder.exists() and dataset in downloads:
         return []
     root = Path(str(config["data_path"]))

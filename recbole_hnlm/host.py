@@ -6,6 +6,7 @@ import importlib
 import time
 from contextlib import contextmanager
 from logging import getLogger
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
@@ -14,6 +15,8 @@ from recbole.data.utils import create_samplers, get_dataloader
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import init_seed
 
+from recbole_hnlm.config_checks import check_dataset, interaction_files
+from recbole_hnlm.data.download import ensure_dataset
 from recbole_hnlm.errors import ConfigError, DataError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -84,7 +87,7 @@ def load_data(config: Config, clock: Stopwatch | None = None) -> LoadedData:
         clock: takes the seconds of ``load`` and ``split``.
 
     Raises:
-        DataError: a file that cannot be parsed, or filters that leave nothing.
+        DataError: a download that failed, a file that cannot be parsed, or filters that leave nothing.
         ConfigError: ``topk`` beyond the number of items.
     """
     clock = clock or Stopwatch()
@@ -107,7 +110,22 @@ def load_data(config: Config, clock: Stopwatch | None = None) -> LoadedData:
     return LoadedData(dataset, *loaders)
 
 
+def _download_if_absent(config: Config) -> None:
+    """Download a dataset that RecBole knows, in place of RecBole's own download, and check its files as those of any other.
+
+    Raises:
+        DataError: the download failed.
+        ConfigError: the files have not the columns that the configuration names.
+    """
+    name, folder = config["dataset"], Path(config["data_path"])
+    if ensure_dataset(name, folder, interaction_files(name, config.final_config_dict)):
+        problems = check_dataset(name, {**config.final_config_dict, "data_path": str(folder.parent)})
+        if problems:
+            raise ConfigError("; ".join(problems))
+
+
 def _read_dataset(config: Config) -> Any:
+    _download_if_absent(config)
     try:
         return getattr(config.model_class, "dataset_class", Dataset)(config)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:

@@ -1,15 +1,19 @@
-"""Where the shipped YAML files are, whichever way the package was installed."""
+"""Where the shipped YAML files are, ours whichever way the package was installed, and RecBole's."""
 
 from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
 
-from recbole_hnlm.errors import ConfigError
+import recbole
 
-__all__ = ["properties_dir"]
+from recbole_hnlm.errors import ConfigError
+from recbole_hnlm.values import load_yaml
+
+__all__ = ["properties_dir", "recbole_downloads"]
 
 _MARKER = "overall.yaml"
+_DOWNLOADS = Path(recbole.__file__).parent / "properties" / "dataset" / "url.yaml"
 
 
 def _source_tree() -> Path:
@@ -55,3 +59,8 @@ def properties_dir(root: Path | None = None) -> Path:
         f"the YAML files of recbole-hnlm are missing: {_MARKER} is neither in the package recbole_hnlm.properties "
         f"({packaged or 'not installed'}) nor in {sibling}; reinstall with: pip install --force-reinstall recbole-hnlm"
     )
+
+
+def recbole_downloads() -> dict[str, str]:
+    """Return the addresses of the datasets that RecBole knows, by name."""
+    return {str(name): str(url) for name, url in load_yaml(_DOWNLOADS).items()}

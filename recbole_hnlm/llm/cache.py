@@ -49,15 +49,23 @@ class ReplyCache:
 
     Args:
         path: the file; it and its folder are made when absent.
+        read_only: only look replies up; the file has to be there and nothing is written.
 
     Raises:
         ArtifactError: the file is no reply cache, is damaged, or cannot be written.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
         self.path = Path(path)
         self._connection: sqlite3.Connection | None = None
         with self._reporting():
+            if read_only:
+                # Without a log beside it the file is complete, and "immutable" keeps SQLite from making one.
+                log = self.path.with_name(f"{self.path.name}-wal").exists()
+                address = f"{self.path.absolute().as_uri()}?mode=ro{'' if log else '&immutable=1'}"
+                self._connection = sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+                self._check_format()
+                return
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
             self._connection.execute("PRAGMA journal_mode=WAL")

