@@ -219,6 +219,7 @@ def test_latex_escapes_and_balances():
     )
     text = latex_table(summarise(three_methods()))
     assert r"HNLMLightGCN + dns & \textbf{0.6600 $\pm$ 0.1768} & +32.00 \% & 0.00781 / \textless{}1e-4" in text
+    assert r"LightGCN + uniform & 0.2500 $\pm$ 0.0000 & $-$50.00 \% &" in text
     assert r"NDCG@5 on a\_b" in text
     assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
     rows = [line for line in text.splitlines() if line.endswith(r" \\")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -118,13 +119,13 @@ def _test_numbers(row: Row) -> list[float | None]:
 
 
 def latex_table(table: Table) -> str:
-    """Write one ``table`` environment per metric; needs the package booktabs."""
+    """Write one ``table*`` environment per metric; needs the package booktabs."""
     parts = ["% needs \\usepackage{booktabs}"]
     for metric, rows in table.rows.items():
         body = [_tex_line(_cells(row, "\0{}\1".format)) for row in rows]
         caption = escape_latex(" ".join([f"{_about(table, metric)}.", CAPTION, *table.notes]))
         lines = [
-            r"\begin{table}",
+            r"\begin{table*}",
             r"\centering",
             r"\small",
             rf"\caption{{{caption}}}",
@@ -135,7 +136,7 @@ def latex_table(table: Table) -> str:
             *body,
             r"\bottomrule",
             r"\end{tabular}",
-            r"\end{table}",
+            r"\end{table*}",
         ]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
@@ -144,4 +145,5 @@ def latex_table(table: Table) -> str:
 def _tex_line(cells: Sequence[str]) -> str:
     # The marks of bold text are control characters, which escaping leaves alone.
     escaped = (escape_latex(cell).replace("\0", r"\textbf{").replace("\1", "}") for cell in cells)
-    return " & ".join(escaped) + r" \\"
+    # A minus before a number, not the hyphen of 1e-4.
+    return " & ".join(re.sub(r"(?<!\w)-(?=\d)", "$-$", cell) for cell in escaped) + r" \\"
