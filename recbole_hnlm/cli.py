@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_hnlm import __version__
+from recbole_hnlm.compare.verb import COMPARE_EXAMPLES, COMPARE_HELP, add_compare_options, run_compare
 from recbole_hnlm.errors import USER_ERROR_EXIT_CODE, ConfigError, HNLMError
 from recbole_hnlm.prepare.verb import PREPARE_EXAMPLES, PREPARE_HELP, PREPARE_NOTES, add_prepare_options, run_prepare
 
@@ -118,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_config_options(cover)
     cover.add_argument("--out", metavar="FOLDER", help="also draw histograms of the lengths, FOLDER/coverage-DATASET.png")
     add_prepare_options(verb("prepare", PREPARE_HELP, _prepare, PREPARE_EXAMPLES, PREPARE_NOTES))
+    add_compare_options(verb("compare", COMPARE_HELP, _compare, COMPARE_EXAMPLES))
     _add_config_options(verb("doctor", "check versions, devices, memory, LLM and encoder, and say how to mend them", _doctor))
     return parser
 
@@ -224,6 +226,10 @@ def _prepare(args: argparse.Namespace, rest: Sequence[str]) -> int:
     return 0
 
 
+def _compare(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    return run_compare(args, _config_files(args.config_files), rest)
+
+
 def _doctor(args: argparse.Namespace, rest: Sequence[str]) -> int:
     from recbole_hnlm.doctor import examine, report  # noqa: PLC0415
 
@@ -259,7 +265,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the program's name; None takes ``sys.argv``.
 
     Returns:
-        0, 2 for what the user can mend (one line on standard error says how), 130 when interrupted.
+        0, 1 where cells of a comparison failed, 2 for what the user can mend (one line on standard error says how), 130 when
+        interrupted.
     """
     parser = _parser()
     args, rest = parser.parse_known_args(argv)

@@ -78,6 +78,8 @@ class Semantics(NamedTuple):
 def load_data(config: Config, clock: Stopwatch | None = None) -> LoadedData:
     """Load, filter and split a dataset exactly as RecBole does for the same seed, but for times that float32 cannot tell apart.
 
+    ``split_seed`` takes the place of ``seed`` here where it is set; the training loader and the model keep ``seed``.
+
     RecBole's ``create_dataset`` and ``data_preparation`` are not called, because they unpickle whatever lies in
     ``checkpoint_dir`` under the expected name; their steps are the same. With ``order: TO`` rows are sorted by their exact
     times, where RecBole sorts by times rounded to 128 seconds.
@@ -91,7 +93,8 @@ def load_data(config: Config, clock: Stopwatch | None = None) -> LoadedData:
         ConfigError: ``topk`` beyond the number of items.
     """
     clock = clock or Stopwatch()
-    init_seed(config["seed"], config["reproducibility"])
+    split_seed = config.settings.split_seed
+    init_seed(config["seed"] if split_seed is None else split_seed, config["reproducibility"])
     with clock.measure("load"):
         dataset = _read_dataset(config)
     getLogger().info(dataset)

@@ -64,6 +64,7 @@ def run(
     saved: bool = True,
     run_id: str | None = None,
     callback_fn: Callable[[int, float], None] | None = None,
+    on_test: Callable[[Any, Any], None] | None = None,
 ) -> RunResult:
     """Train and evaluate one model, and write ``results/<run_id>.json``.
 
@@ -75,6 +76,7 @@ def run(
         saved: keep checkpoints and test the best model; otherwise test the last one.
         run_id: name of the run; None makes a new one.
         callback_fn: called after each evaluated epoch with the epoch and its validation score.
+        on_test: called after the test evaluation with the trainer and the test loader.
 
     Returns:
         the record of the run. Under data parallelism only the first rank writes the file.
@@ -95,6 +97,8 @@ def run(
         )
     with clock.measure("evaluate"):
         test_result = trainer.evaluate(data.test, load_best_model=saved, show_progress=config["show_progress"])
+    if on_test is not None:
+        on_test(trainer, data.test)
     logger.info(set_color("best valid ", "yellow") + f": {best_result}")
     logger.info(set_color("test result", "yellow") + f": {test_result}")
     record = {
@@ -130,7 +134,9 @@ def _training_record(trainer: Any) -> dict[str, Any]:
     return {
         "epochs": len(losses),
         "train_loss": [losses[epoch] for epoch in sorted(losses)],
+        "epoch_seconds": [round(seconds, 3) for seconds in trainer.epoch_seconds],
         "best_epoch": trainer.best_epoch,
+        "split_fingerprint": trainer.split_fingerprint,
         "resumed_from": trainer.resumed_from,
     }
 

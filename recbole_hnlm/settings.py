@@ -45,6 +45,11 @@ class HNLMSettings(BaseModel):
     log_dir: str = Field("log", description="Folder of the log files, one file a run.")
     resume: str | None = Field(None, description="Checkpoint (<run_id>.last.pth) to go on training from.")
 
+    # --- data ------------------------------------------------------------------------------------------------------
+    split_seed: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Seed of the split alone; null splits by seed, as RecBole does."
+    )
+
     # --- text columns ----------------------------------------------------------------------------------------------
     title_field: str | None = Field(None, description="Column of .item with an item's title; null guesses.")
     categories_field: str | None = Field(None, description="Column of .item with an item's categories; null guesses.")

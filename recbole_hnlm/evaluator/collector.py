@@ -33,6 +33,10 @@ def interleave(parts: list[torch.Tensor], total: int) -> torch.Tensor:
 class RepairedCollector(Collector):
     """RecBole's collector, with the beyond-accuracy metrics repaired and the rows of all ranks brought together.
 
+    Attributes:
+        latest_topk: what RecBole calls ``rec.topk`` of the latest evaluation, by users in the order of the loader's
+            ``uid_list``: ``[U, max(topk) + 1]``, hits and then the number of relevant items; None before any.
+
     Departure from RecBole: ``data.num_items`` does not count the padding item, which nothing can recommend, so that
     ItemCoverage reaches 1 and GiniIndex is that of the real items.
     """
@@ -40,6 +44,7 @@ class RepairedCollector(Collector):
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self._total_rows = 0
+        self.latest_topk: torch.Tensor | None = None
 
     def expect_rows(self, eval_data: Any) -> None:
         """Note how many rows (users, or labelled interactions) the coming evaluation has over all ranks."""
@@ -62,6 +67,8 @@ class RepairedCollector(Collector):
             for name, rows in list(content.items()):
                 self.data_struct.set(name, self._gather(rows))
         struct = super().get_data_struct()
+        if "rec.topk" in struct:
+            self.latest_topk = struct.get("rec.topk")
         for name, value in constants.items():
             struct.set(name, value)
             self.data_struct.set(name, value)

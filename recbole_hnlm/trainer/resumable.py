@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,8 @@ class ResumableTraining:
     Attributes:
         best_epoch: epoch (from 0) of the best validation score, or None before any.
         resumed_from: the checkpoint that training went on from, or None.
+        epoch_seconds: seconds of each epoch that this process trained, without validation.
+        split_fingerprint: names the training split; None before :meth:`fit`.
     """
 
     config: Any
@@ -68,8 +71,9 @@ class ResumableTraining:
         self.best_epoch: int | None = None
         self.resumed_from: str | None = None
         self._initial_counters = model_counters(model)
+        self.epoch_seconds: list[float] = []
         self._train_data: Any = None
-        self._split_fingerprint: str | None = None
+        self.split_fingerprint: str | None = None
         self._latest_valid_result: Any = None
 
     # --- training ----------------------------------------------------------------------------------------------------
@@ -92,7 +96,7 @@ class ResumableTraining:
             ArtifactError: the checkpoint to resume from is missing, damaged or of another run, or one cannot be written.
         """
         self._train_data = train_data
-        self._split_fingerprint = TrainingInteractions.from_dataset(train_data._dataset).split_fingerprint
+        self.split_fingerprint = TrainingInteractions.from_dataset(train_data._dataset).split_fingerprint
         if self.config["resume"]:
             self.resume_checkpoint(self.config["resume"])
 
@@ -106,6 +110,12 @@ class ResumableTraining:
                 callback_fn(epoch, score)
 
         return super().fit(train_data, valid_data, verbose, saved, show_progress, after_evaluation)  # type: ignore[misc]
+
+    def _train_epoch(self, *args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        losses = super()._train_epoch(*args, **kwargs)  # type: ignore[misc]
+        self.epoch_seconds.append(time.perf_counter() - start)
+        return losses
 
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, Any]:
         score, result = super()._valid_epoch(valid_data, show_progress=show_progress)  # type: ignore[misc]
@@ -162,7 +172,7 @@ class ResumableTraining:
             "model": type(self.model).__name__,
             "dataset": str(self.config["dataset"]),
             "config": self.config.to_saved(),
-            "split_fingerprint": self._split_fingerprint,
+            "split_fingerprint": self.split_fingerprint,
             "epoch": int(epoch),
             "best_epoch": self.best_epoch,
             "cur_step": int(self.cur_step),
@@ -212,7 +222,7 @@ class ResumableTraining:
     def _check_same_run(self, checkpoint: dict[str, Any], path: Path) -> None:
         if checkpoint["dataset"] != self.config["dataset"]:
             raise ArtifactError(f"checkpoint {path} is of dataset {checkpoint['dataset']}, not of {self.config['dataset']}")
-        if checkpoint.get("split_fingerprint") != self._split_fingerprint:
+        if checkpoint.get("split_fingerprint") != self.split_fingerprint:
             raise ArtifactError(
                 f"checkpoint {path} was trained on another split of {self.config['dataset']} (other seed, filters, eval_args "
                 "or files): use the keys it was trained with"

@@ -1,0 +1,1 @@
+"""The side-by-side table: models times negative samplers times seeds on one split, with paired tests."""

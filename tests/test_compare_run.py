@@ -1,0 +1,304 @@
+"""The verb ``compare``: its plan, its processes, and a small comparison from end to end."""
+
+import json
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from recbole_hnlm.cli import main
+from recbole_hnlm.compare import jobs
+from recbole_hnlm.compare.plan import Cell, Method, PlanRequest, make_plan, parse_seeds, resolve_methods
+from recbole_hnlm.compare.store import is_finished, read_cell, write_cell
+from recbole_hnlm.compare.worker import run_cell
+from recbole_hnlm.config import Config
+from recbole_hnlm.data.training import TrainingInteractions
+from recbole_hnlm.errors import ArtifactError, ConfigError
+from recbole_hnlm.evaluator.per_user import is_per_user
+from recbole_hnlm.host import load_data
+from recbole_hnlm.runner import run
+
+# --- the split -------------------------------------------------------------------------------------------------------------
+
+
+def _fingerprint(keys, **changed):
+    data = load_data(Config("BPR", "tiny", config_dict={**keys, **changed}))
+    return TrainingInteractions.from_dataset(data.train._dataset).split_fingerprint
+
+
+def test_split_seed_alone_decides_the_split(workdir, tiny_keys):
+    fixed = {_fingerprint(tiny_keys, seed=seed, split_seed=5) for seed in (1, 2)}
+    assert fixed == {_fingerprint(tiny_keys, seed=5)}
+    assert len({_fingerprint(tiny_keys, seed=seed) for seed in (1, 2, 5)}) == 3
+
+
+def test_runs_of_one_split_differ_in_their_training(workdir, tiny_keys):
+    one, two = (run(Config("BPR", "tiny", config_dict={**tiny_keys, "seed": seed, "split_seed": 5})) for seed in (1, 2))
+    assert one.record["split_fingerprint"] == two.record["split_fingerprint"]
+    assert one.record["train_loss"] != two.record["train_loss"]
+    assert len(one.record["epoch_seconds"]) == 1
+
+
+# --- the plan --------------------------------------------------------------------------------------------------------------
+
+
+def test_seeds_are_a_number_or_a_list():
+    assert parse_seeds("3", 2020) == [2020, 2021, 2022]
+    assert parse_seeds("7, 3", 2020) == [7, 3]
+    assert parse_seeds("7,", 2020) == [7]
+
+
+@pytest.mark.parametrize("text", ["0", "", "x", "-1", "1,1", "1.5"])
+def test_seeds_that_make_no_sense_are_refused(text):
+    with pytest.raises(ConfigError, match="seeds: "):
+        parse_seeds(text, 1)
+
+
+def test_plain_names_are_the_backbone_without_an_llm():
+    methods = resolve_methods(["LightGCN", "HNLMLightGCN", "SimGCL", "Pop"], ["uniform", "dns"])
+    assert [(method.label, method.runs, method.is_baseline) for method in methods] == [
+        ("LightGCN + uniform", "HNLMLightGCN", True),
+        ("LightGCN + dns", "HNLMLightGCN", True),
+        ("HNLMLightGCN + uniform", "HNLMLightGCN", False),
+        ("HNLMLightGCN + dns", "HNLMLightGCN", False),
+        ("SimGCL + uniform", "HNLMSimGCL", True),
+        ("SimGCL + dns", "HNLMSimGCL", True),
+        ("Pop", "Pop", True),
+    ]
+    assert (methods[1].keys["negative_route"], "negative_route" in methods[3].keys) == ("none", False)
+
+
+@pytest.mark.parametrize(
+    ("models", "samplers", "message"),
+    [
+        (["BPR"], ["dsn"], "there is no dsn; the nearest valid one is dns"),
+        (["BRP"], ["dns"], "no model is named 'BRP'"),
+        (["BPR", "BPR"], ["dns"], "BPR is given twice"),
+        ([], ["dns"], "models: expected one or more"),
+    ],
+)
+def test_wrong_names_are_refused(models, samplers, message):
+    with pytest.raises(ConfigError, match=message):
+        resolve_methods(models, samplers)
+
+
+def _plan(tiny_keys, *argv, models=("BPR", "HNLMBPR"), samplers=("dns",), seeds="2", vary_split=False):
+    given = [f"--{key}={value}" for key, value in tiny_keys.items()]
+    return make_plan(PlanRequest(models, samplers, seeds, vary_split, "tiny", (), (*given, *argv)))
+
+
+def test_every_cell_has_its_own_id_and_the_same_split(workdir, tiny_keys):
+    cells = _plan(tiny_keys, models=("BPR", "HNLMBPR", "Pop"), samplers=("uniform", "dns"))
+    assert len({cell.id for cell in cells}) == len(cells) == 10
+    assert {(cell.seed, cell.split_seed) for cell in cells} == {(2020, 2020), (2021, 2020)}
+    assert [cell.split_seed for cell in _plan(tiny_keys, vary_split=True)[:2]] == [2020, 2021]
+    assert {cell.split_seed for cell in _plan(tiny_keys, "--split_seed=9", seeds="4,5")} == {9}
+    assert {cell.split_seed for cell in _plan(tiny_keys, seeds="4,5")} == {4}
+    assert [cell.seed for cell in _plan(tiny_keys, "--seed=7")[:2]] == [7, 8]
+
+
+def test_a_plain_cell_reads_nothing_of_an_llm(workdir, tiny_keys):
+    plain, hnlm = _plan(tiny_keys, "--negative_route=tuned", "--semantic_candidates=2", seeds="1")
+    settings = [Config(cell.method.runs, cell.dataset, None, cell.keys).settings for cell in (plain, hnlm)]
+    assert [each.uses_semantics for each in settings] == [False, True]
+    assert {each.negative_sampler for each in settings} == {"dns"}
+
+
+def test_ids_follow_what_a_result_depends_on(workdir, tiny_keys):
+    def ids(*argv, models=("BPR", "HNLMBPR", "Pop")):
+        return {cell.method.label: cell.id for cell in _plan(tiny_keys, *argv, models=models, seeds="1")}
+
+    before = ids()
+    assert ids() == before
+    assert ids("--artifact_dir=elsewhere", "--worker=1") == before
+    assert not set(ids("--learning_rate=0.5").values()) & set(before.values())
+
+    def changed(*argv):
+        return {label for label, identity in ids(*argv).items() if identity != before[label]}
+
+    assert changed("--mix_weight=0.5", "--llm_seed=3") == {"HNLMBPR + dns"}
+    assert changed("--num_candidates=4") == {"BPR + dns", "HNLMBPR + dns"}
+    assert changed("--BPR.embedding_size=8") == {"BPR + dns"}
+    assert changed("--split_seed=1") == set(before)
+
+
+@pytest.mark.parametrize(
+    ("argv", "options", "message"),
+    [
+        (["--n_layers=2"], {}, r"BPR \+ dns: unknown key n_layers.*--BPR.KEY=VALUE"),
+        (["--NGCF.n_layers=2"], {}, "NGCF is none of the models BPR, HNLMBPR"),
+        (["--negative_sampler=dns"], {}, "leave out --negative_sampler"),
+        (["--seed=1"], {"seeds": "1,2"}, "leave out --seed"),
+        (["--split_seed=1"], {"vary_split": True}, "leave out split_seed=1"),
+        (["--metrics=[MRR,GAUC]"], {"valid": "GAUC"}, "GAUC: compare pairs users by a ranking metric"),
+    ],
+)
+def test_wrong_keys_are_one_error_before_any_work(workdir, tiny_keys, argv, options, message):
+    keys = {**tiny_keys, "valid_metric": options.pop("valid", tiny_keys["valid_metric"])}
+    with pytest.raises(ConfigError, match=message):
+        _plan(keys, *argv, **options)
+
+
+def test_which_metrics_have_a_value_per_user():
+    names = ("NDCG", "recall", "MRR", "Hit", "MAP", "GAUC", "AUC", "ItemCoverage", "AveragePopularity", "nothing")
+    assert [name for name in names if is_per_user(name)] == ["NDCG", "recall", "MRR", "Hit", "MAP"]
+
+
+def test_a_cell_survives_the_way_to_another_process(workdir, tiny_keys):
+    cell = _plan(tiny_keys)[1]
+    assert Cell.from_json(json.loads(json.dumps(cell.to_json()))) == cell
+
+
+# --- processes -------------------------------------------------------------------------------------------------------------
+
+FAKE_WORKER = """
+import json, os, pathlib, signal, sys
+folder, cell = pathlib.Path(sys.argv[1]), json.load(sys.stdin)
+(folder / f"{cell['id']}.threads").write_text(os.environ["OMP_NUM_THREADS"])
+if cell["seed"] == 2:
+    print("some log"); print("error: no luck", file=sys.stderr); sys.exit(2)
+if cell["seed"] == 3:
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def _cells(*seeds):
+    return [Cell(f"c{seed}", Method("A", None, "A"), seed, 1, {}, "tiny", ()) for seed in seeds]
+
+
+@pytest.fixture
+def fake_worker(workdir, monkeypatch):
+    (workdir / "fake.py").write_text(FAKE_WORKER)
+    monkeypatch.setattr(jobs, "_WORKER", (sys.executable, str(workdir / "fake.py")))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(jobs, "available_cores", lambda: 6)
+    return workdir
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_failing_cell_takes_no_other_with_it(fake_worker, at_once):
+    failures = jobs.run_cells(fake_worker, _cells(1, 2, 3, 4), at_once)
+    assert failures == {"c2": "no luck", "c3": "killed by signal 9 (last output: no output)"}
+    assert {path.name: path.read_text() for path in fake_worker.glob("*.threads")} == {
+        f"c{seed}.threads": str(6 // at_once) for seed in (1, 2, 3, 4)
+    }
+    assert "some log" in (fake_worker / "log" / "c2.txt").read_text()
+    assert not (fake_worker / "log" / "c1.txt").exists()
+
+
+def test_an_interruption_ends_the_cells_under_way(fake_worker, monkeypatch):
+    (fake_worker / "fake.py").write_text("import time; time.sleep(60)")
+    started = []
+    monkeypatch.setattr(jobs, "_start", lambda *args, start=jobs._start: started.append(start(*args)) or started[-1])
+
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jobs, "time", types.SimpleNamespace(sleep=interrupt))
+    with pytest.raises(KeyboardInterrupt):
+        jobs.run_cells(fake_worker, _cells(1, 2, 3), 2)
+    assert len(started) == 2
+    assert all(job.process.returncode is not None for job in started)
+
+
+def test_threads_are_shared_out_and_a_smaller_wish_is_kept():
+    assert jobs.worker_environment(3, 8, {})["OMP_NUM_THREADS"] == "2"
+    assert jobs.worker_environment(16, 8, {})["OMP_NUM_THREADS"] == "1"
+    assert jobs.worker_environment(1, 8, {"OMP_NUM_THREADS": "3", "A": "b"}) == {"OMP_NUM_THREADS": "3", "A": "b"}
+    assert jobs.worker_environment(4, 8, {"OMP_NUM_THREADS": "8"})["OMP_NUM_THREADS"] == "2"
+
+
+def test_shares_are_disjoint_and_complete():
+    cells = _cells(*range(7))
+    parts = [jobs.share_of(cells, f"{part}/3") for part in (1, 2, 3)]
+    assert sorted(cell.seed for part in parts for cell in part) == list(range(7))
+    assert jobs.share_of(cells, None) == cells
+    for wrong in ("0/3", "4/3", "x", "1/0"):
+        with pytest.raises(ConfigError, match="only: expected a share"):
+            jobs.share_of(cells, wrong)
+
+
+# --- files of a cell -------------------------------------------------------------------------------------------------------
+
+
+def test_a_cell_is_finished_when_both_files_are_there_and_readable(workdir):
+    cell = _cells(1)[0]
+    write_cell(workdir, cell.id, {"version": "1"}, np.array(["u1", "u2"]), {"ndcg@5": np.array([0.5, 1.0], dtype=np.float32)})
+    assert is_finished(workdir, cell)
+    again = read_cell(workdir, cell)
+    assert (again.users.tolist(), again.values["ndcg@5"].tolist()) == (["u1", "u2"], [0.5, 1.0])
+    (workdir / "cells" / "c1.npz").write_bytes(b"PK broken")
+    with pytest.raises(ArtifactError, match=r"cell c1 in .*cells cannot be read: .*; delete its files"):
+        read_cell(workdir, cell)
+    (workdir / "cells" / "c1.npz").unlink()
+    assert not is_finished(workdir, cell)
+
+
+def test_a_cell_keeps_each_users_metrics_and_goes_on_where_it_was_killed(workdir, tiny_keys):
+    keys = {**tiny_keys, "epochs": 3, "seed": 3, "split_seed": 3}
+    cell = Cell("BPR-s3-x", Method("BPR", None, "BPR"), 3, 3, keys, "tiny", ())
+    folder = workdir / "out"
+    stopped = {**keys, "checkpoint_dir": str(folder / "checkpoints" / cell.id)}
+
+    def stop(epoch, score):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Config("BPR", "tiny", config_dict=stopped), run_id=cell.id, callback_fn=stop)
+    run_cell(folder, cell)
+    done = read_cell(folder, cell)
+    assert (done.record["epochs"], len(done.record["epoch_seconds"])) == (3, 1)
+    assert done.record["train_loss"] == run(Config("BPR", "tiny", config_dict=keys)).record["train_loss"]
+    assert list(done.values) == ["mrr@5", "ndcg@5", "recall@5"]
+    for name, values in done.values.items():
+        assert round(float(values.mean(dtype=np.float64)), 4) == pytest.approx(done.record["test_result"][name], abs=1.01e-4)
+    # One relevant item each: a user's recall is 0 or 1, and MRR is above 0 exactly where it is 1.
+    assert set(done.values["recall@5"].tolist()) == {0.0, 1.0}
+    assert np.array_equal(done.values["mrr@5"] > 0, done.values["recall@5"] > 0)
+    assert set(done.users.tolist()) <= {f"u{user}" for user in range(41)}
+    assert not (folder / "checkpoints" / cell.id).exists()
+
+
+def test_a_comparison_from_end_to_end(workdir, tiny_keys, capsys, monkeypatch):
+    keys = {**tiny_keys, "valid_metric": "NDCG@5"}
+    given = [f"--{key}={value}" for key, value in keys.items()]
+    command = ["compare", "--dataset=tiny", "--models=BPR,Pop", "--negative_samplers=dns", "--seeds=1", "--out=out", *given]
+    assert main([*command, "--jobs=2"]) == 0
+    said = capsys.readouterr().out
+    assert "one row each: Pop" in said
+    assert "2 cells in all, 2 in this share, 0 reused, 2 to run" in said
+    results = json.loads((workdir / "out" / "results.json").read_text())
+    assert (results["missing"], results["failures"]) == ([], {})
+    rows = results["table"]["rows"]["ndcg@5"]
+    assert [row["label"] for row in rows] == ["BPR + dns", "Pop"]
+    record = json.loads((workdir / "out" / "cells" / f"{results['cells'][0]}.json").read_text())
+    assert rows[0]["mean"] == pytest.approx(record["test_result"]["ndcg@5"], abs=1e-4)
+    assert record["config"]["negative_route"] == "none"
+    assert all((workdir / "out" / f"table.{kind}").stat().st_size for kind in ("md", "csv", "tex", "png"))
+    assert "With one seed" in (workdir / "out" / "table.md").read_text()
+
+    # Again: nothing is started. Without one of its files: that cell alone.
+    def refuse(*args):
+        raise AssertionError(args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", refuse)
+        assert main(command) == 0
+    assert "2 reused, 0 to run" in capsys.readouterr().out
+    (workdir / "out" / "cells" / f"{results['cells'][1]}.npz").unlink()
+    monkeypatch.setattr(jobs, "_WORKER", (sys.executable, "-c", "import sys; sys.exit('error: no luck')"))
+    assert main(command) == 1
+    shown = capsys.readouterr()
+    assert "1 reused, 1 to run" in shown.out
+    assert f"{results['cells'][1]}: no luck" in shown.err
+    kept = json.loads((workdir / "out" / "results.json").read_text())
+    assert (kept["missing"], kept["failures"]) == ([results["cells"][1]], {results["cells"][1]: "no luck"})
+    assert "1 of 2 cells are missing" in (workdir / "out" / "table.md").read_text()
+
+
+def test_what_is_wrong_with_the_command_is_one_line_and_exit_code_2(workdir, capsys):
+    assert main(["compare", "--models=BPR", "--dataset=ml-100k", "--out=out", "--jobs=0"]) == 2
+    assert capsys.readouterr().err == "error: jobs: expected at least 1, got 0\n"
