@@ -9,6 +9,7 @@ from stages_kit import ScriptedBackend, ScriptedEncoder
 from recbole_hnlm.config import Config
 from recbole_hnlm.data.semantics import SemanticVectors
 from recbole_hnlm.errors import ArtifactError, ConfigError
+from recbole_hnlm.model.rlmrec import masked_nodes, profile_contrast, profile_reconstruction
 from recbole_hnlm.model.textinitlightgcn import principal_axes
 from recbole_hnlm.paths import properties_dir
 from recbole_hnlm.registry import get_model_class
@@ -18,7 +19,8 @@ from recbole_hnlm.stages import session as stage_session
 from recbole_hnlm.stages import stages_needed
 from recbole_hnlm.values import load_yaml
 
-RIVALS = ("TextInitLightGCN",)
+CON, GEN = ("RLMRecConLightGCN", "RLMRecConSGL"), ("RLMRecGenLightGCN", "RLMRecGenSGL")
+RIVALS = ("TextInitLightGCN", *CON, *GEN)
 
 
 def configure(tmp_path, name, **keys):
@@ -42,8 +44,8 @@ def with_profiles(train_dataset, users_without=(), items_without=(), dim=12):
 def build_rival(tmp_path, name, *, users_without=(), items_without=(), dim=12, **keys):
     """Return (loader, model) with random profiles."""
     write_random(tmp_path)
-    config = configure(tmp_path, name, alignment_source="profile", **keys)
     train, _, _, _ = build(configure(tmp_path, "HNLMLightGCN", negative_route="none"))
+    config = configure(tmp_path, name, alignment_source="profile", **keys)
     return build(config, with_profiles(train._dataset, users_without, items_without, dim))[:2]
 
 
@@ -126,3 +128,99 @@ def test_initial_embeddings_have_the_angles_of_the_centred_texts_and_the_usual_s
     known = torch.cat([table[mask][:, :8] for table, (_, mask) in zip(model.ego_embeddings(), sides, strict=True)])
     random = torch.cat([table[mask][:, :8] for table, (_, mask) in zip(plain.ego_embeddings(), sides, strict=True)])
     assert known.square().mean().item() == pytest.approx(random.square().mean().item(), rel=1e-5)
+
+
+# --- RLMRec ------------------------------------------------------------------------------------------------------------------
+
+
+def test_profile_contrast_by_hand():
+    embeddings = torch.tensor([[9.0, 9.0], [2.0, 0.0], [0.0, 3.0], [1.0, 1.0]])
+    mask = torch.tensor([False, True, True, False])
+    mapped = torch.tensor([[5.0, 0.0], [0.0, 0.1]])
+    # Node 1: cosines 1 and 0 with the profiles of nodes 1 and 2; node 3 has no profile.
+    expected = np.log(1 + np.exp(-1 / 0.5))
+    found = profile_contrast(embeddings, mapped, mask, torch.tensor([1, 3, 1]), 0.5)
+    assert found.item() == pytest.approx(expected, abs=1e-6)
+    swapped = profile_contrast(embeddings, mapped.flip(0), mask, torch.tensor([1, 2, 2]), 0.5)
+    assert swapped.item() == pytest.approx(np.log(1 + np.exp(1 / 0.5)), abs=1e-6)
+    assert profile_contrast(embeddings, mapped, mask, torch.tensor([3]), 0.5).item() == 0.0
+
+
+def test_profile_reconstruction_by_hand():
+    rebuilt, profiles = torch.tensor([[2.0, 0.0], [3.0, 3.0]]), torch.tensor([[1.0, 0.0], [0.0, 4.0]])
+    # Cosines: row 0: 1, 0; row 1: both 1/sqrt 2.
+    expected = (np.log(1 + np.exp(-1 / 0.2)) + np.log(2)) / 2
+    assert profile_reconstruction(rebuilt, profiles, 0.2).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_masked_nodes_are_distinct_and_as_many_as_asked():
+    known = torch.tensor([3, 4, 8, 9, 11])
+    found = masked_nodes(known, 0.7, torch.Generator().manual_seed(0))
+    assert len(set(found.tolist())) == 3
+    assert set(found.tolist()) <= set(known.tolist())
+    assert len(masked_nodes(known, 0.01, torch.Generator())) == 1
+
+
+@pytest.mark.parametrize("name", [*CON, *GEN])
+def test_without_its_term_rlmrec_is_its_backbone(tmp_path, name):
+    loader, model = build_rival(tmp_path, name, rlmrec_weight=0)
+    backbone = f"HNLM{name[9:]}"
+    _, plain, _, _ = build(configure(tmp_path, backbone, negative_route="none"))
+    batch = next(iter(loader))
+    losses = []
+    for each in (model, plain):
+        torch.manual_seed(3)
+        each.start_epoch(0)
+        losses.append(sum(each.calculate_loss(batch)).item())
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert torch.equal(model.ego_embeddings()[0], plain.ego_embeddings()[0])
+
+
+@pytest.mark.parametrize("name", [*CON, *GEN])
+def test_the_term_reaches_the_mlp_and_the_embeddings(tmp_path, name):
+    loader, model = build_rival(tmp_path, name, users_without=[2], items_without=[4])
+    model.start_epoch(0)
+    parts = dict(zip(model.loss_part_names, model.calculate_loss(next(iter(loader))), strict=True))
+    parts["rlmrec"].backward()
+    reached = {key for key, value in model.named_parameters() if value.grad is not None and value.grad.abs().max() > 0}
+    expected = {key for key, _ in model.named_parameters()}
+    assert reached == expected
+    assert {"profile_mlp.0.weight", "profile_mlp.2.weight", "user_embedding.weight", "item_embedding.weight"} <= reached
+
+
+@pytest.mark.parametrize("name", GEN)
+def test_a_step_masks_known_nodes_alone_and_scoring_masks_none(tmp_path, name):
+    loader, model = build_rival(tmp_path, name, users_without=[2], items_without=[4], rlmrec_mask_ratio=0.4)
+    with torch.no_grad():
+        model.mask_token.fill_(7.0)
+    model.start_epoch(1)
+    model.training_encoding(with_hops=False)
+    nodes, tables = torch.cat(model.input_embeddings()), torch.cat(model.ego_embeddings())
+    masked = (nodes == 7.0).all(dim=1)
+    assert set(masked.nonzero().squeeze(1).tolist()) == set(model._masked.tolist())
+    assert torch.equal(nodes[~masked], tables[~masked])
+    without = [0, 2, model.n_users, model.n_users + 4]
+    assert not masked[without].any()
+    assert masked.sum() == int(0.4 * (len(masked) - len(without)))
+    first = model._masked
+    model.start_epoch(1)
+    model.calculate_loss(next(iter(loader)))
+    assert model._masked is None
+    model.start_epoch(1)
+    model.training_encoding(with_hops=False)
+    assert torch.equal(model._masked, first)
+    model.eval()
+    assert torch.equal(torch.cat(model.input_embeddings()), tables)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "message"),
+    [
+        ("RLMRecConLightGCN", "rlmrec_weight", -1, "rlmrec_weight is -1, expected a number of at least 0"),
+        ("RLMRecConSGL", "rlmrec_temperature", 0, "rlmrec_temperature is 0, expected a number above 0"),
+        ("RLMRecGenLightGCN", "rlmrec_mask_ratio", 1.5, "rlmrec_mask_ratio is 1.5, expected a number above 0 and at most 1"),
+    ],
+)
+def test_keys_out_of_range_are_refused(tmp_path, name, key, value, message):
+    with pytest.raises(ConfigError, match=message):
+        build_rival(tmp_path, name, **{key: value})
