@@ -9,6 +9,7 @@ from stages_kit import ScriptedBackend, ScriptedEncoder
 from recbole_hnlm.config import Config
 from recbole_hnlm.data.semantics import SemanticVectors
 from recbole_hnlm.errors import ArtifactError, ConfigError
+from recbole_hnlm.model.expert_adaptor import HybridExpertAdaptor, mix_experts
 from recbole_hnlm.model.rlmrec import masked_nodes, profile_contrast, profile_reconstruction
 from recbole_hnlm.model.textinitlightgcn import principal_axes
 from recbole_hnlm.paths import properties_dir
@@ -20,7 +21,7 @@ from recbole_hnlm.stages import stages_needed
 from recbole_hnlm.values import load_yaml
 
 CON, GEN = ("RLMRecConLightGCN", "RLMRecConSGL"), ("RLMRecGenLightGCN", "RLMRecGenSGL")
-RIVALS = ("TextInitLightGCN", *CON, *GEN)
+RIVALS = ("TextInitLightGCN", "KARLightGCN", *CON, *GEN)
 
 
 def configure(tmp_path, name, **keys):
@@ -161,10 +162,10 @@ def test_masked_nodes_are_distinct_and_as_many_as_asked():
     assert len(masked_nodes(known, 0.01, torch.Generator())) == 1
 
 
-@pytest.mark.parametrize("name", [*CON, *GEN])
-def test_without_its_term_rlmrec_is_its_backbone(tmp_path, name):
-    loader, model = build_rival(tmp_path, name, rlmrec_weight=0)
-    backbone = f"HNLM{name[9:]}"
+@pytest.mark.parametrize("name", [*CON, *GEN, "KARLightGCN"])
+def test_without_its_text_a_rival_is_its_backbone(tmp_path, name):
+    loader, model = build_rival(tmp_path, name, rlmrec_weight=0, kar_weight=0)
+    backbone = "HNLMSGL" if name.endswith("SGL") else "HNLMLightGCN"
     _, plain, _, _ = build(configure(tmp_path, backbone, negative_route="none"))
     batch = next(iter(loader))
     losses = []
@@ -213,9 +214,50 @@ def test_a_step_masks_known_nodes_alone_and_scoring_masks_none(tmp_path, name):
     assert torch.equal(torch.cat(model.input_embeddings()), tables)
 
 
+# --- KAR ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_experts_are_mixed_by_their_gates():
+    outputs = torch.tensor([[[1.0, 0.0], [0.0, 2.0], [4.0, 4.0]]])
+    logits = torch.tensor([[1.0, 2.0, 5.0]]).log()
+    assert torch.allclose(mix_experts(logits, outputs), torch.tensor([[(1 + 20) / 8, (4 + 20) / 8]]))
+
+
+def test_sides_share_the_shared_experts_alone():
+    adaptor, vectors = HybridExpertAdaptor(5, 4, 3, shared=2, dedicated=1), torch.randn(6, 5)
+    adaptor(vectors, "user").sum().backward()
+    reached = {key for key, value in adaptor.named_parameters() if value.grad is not None and value.grad.abs().max() > 0}
+    assert reached == {key for key, _ in adaptor.named_parameters() if ".item." not in key}
+    logits = adaptor.gates["item"](vectors).softmax(dim=1)
+    experts = [*adaptor.shared, adaptor.dedicated["item"][0]]
+    by_hand = sum(logits[:, [place]] * expert(vectors) for place, expert in enumerate(experts))
+    assert torch.allclose(adaptor(vectors, "item"), by_hand, atol=1e-6)
+
+
+def test_kar_augments_known_nodes_and_learns_both_parts(tmp_path):
+    loader, model = build_rival(tmp_path, "KARLightGCN", users_without=[2], items_without=[4], kar_weight=0.5)
+    for table, found, side in zip(model.ego_embeddings(), model.input_embeddings(), ("user", "item"), strict=True):
+        mask = getattr(model.texts, f"{side}_mask")
+        added = model.adaptor(getattr(model.texts, f"{side}_vectors")[mask], side)
+        assert torch.equal(found[~mask], table[~mask])
+        assert torch.allclose(found[mask], table[mask] + 0.5 * added, atol=1e-6)
+    model.start_epoch(0)
+    sum(model.calculate_loss(next(iter(loader)))).backward()
+    assert all(value.grad is not None and value.grad.abs().max() > 0 for value in model.parameters())
+
+
+def test_kar_without_experts_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="both 0, expected at least 1 expert"):
+        build_rival(tmp_path, "KARLightGCN", kar_shared_experts=0, kar_dedicated_experts=0)
+
+
+# --- keys --------------------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("name", "key", "value", "message"),
     [
+        ("KARLightGCN", "kar_hidden_size", 0, "kar_hidden_size is 0, expected an integer of at least 1"),
         ("RLMRecConLightGCN", "rlmrec_weight", -1, "rlmrec_weight is -1, expected a number of at least 0"),
         ("RLMRecConSGL", "rlmrec_temperature", 0, "rlmrec_temperature is 0, expected a number above 0"),
         ("RLMRecGenLightGCN", "rlmrec_mask_ratio", 1.5, "rlmrec_mask_ratio is 1.5, expected a number above 0 and at most 1"),

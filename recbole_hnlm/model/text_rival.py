@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from recbole_hnlm.model.semantic_inputs import TextTables
 
-__all__ = ["TextRivalMixin", "number_of", "own_randomness"]
+__all__ = ["TextRivalMixin", "count_of", "number_of", "own_randomness"]
 
 
 class TextRivalMixin(HNLMMixin):
@@ -77,6 +77,18 @@ def number_of(config: Any, key: str, least: float, most: float = float("inf"), *
         upper = "" if most == float("inf") else f" and at most {most:g}"
         raise ConfigError(f"{key} is {value!r}, expected a number {'above' if above else 'of at least'} {least:g}{upper}")
     return float(value)
+
+
+def count_of(config: Any, key: str, least: int) -> int:
+    """Return a key of the model as an integer of at least ``least``.
+
+    Raises:
+        ConfigError: it is no integer or too small.
+    """
+    value = config[key]
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{key} is {value!r}, expected an integer of at least {least}")
+    return value
 
 
 @contextmanager
