@@ -216,7 +216,7 @@ class Config(RecBoleConfig):
         problems += check_metrics(final)
         problems += check_dataset(self.dataset, final)
         try:
-            settings_of(final)
+            settings_of(self)
         except ConfigError as error:
             problems.append(str(error))
         return problems

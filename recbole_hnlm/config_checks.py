@@ -12,6 +12,7 @@ from recbole.evaluator.register import metric_types, metrics_dict
 from recbole.utils import EvaluatorType, ModelType
 
 from recbole_hnlm.paths import recbole_downloads
+from recbole_hnlm.registry import model_names
 from recbole_hnlm.values import NESTED_KEYS, redact
 
 if TYPE_CHECKING:
@@ -130,10 +131,13 @@ def check_model(model_class: Any, name: str, external: Mapping[str, Any]) -> lis
         found = kind.name.lower() if isinstance(kind, ModelType) else repr(kind)
         problems.append(f"model {name} is of kind {found}; recbole-hnlm runs general recommenders only")
     if "negative_sampler" in external and not getattr(model_class, "uses_hnlm_data", False):
-        problems.append(
-            f"negative_sampler has no effect on RecBole's own {name}; for {name} with that sampler and no LLM use "
-            f"--model=HNLM{name} --negative_route=none"
+        variants = [known for known in model_names() if known.startswith("HNLM")]
+        instead = (
+            f"for {name} with that sampler and no LLM use --model=HNLM{name} --negative_route=none"
+            if f"HNLM{name}" in variants
+            else f"choose a model that reads it, such as {', '.join(variants)}"
         )
+        problems.append(f"negative_sampler has no effect on {name}; {instead}")
     return problems
 
 

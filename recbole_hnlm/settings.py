@@ -18,7 +18,7 @@ from recbole_hnlm.negative_sampler.registry import MODULES, negative_sampler_nam
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["HNLMSettings", "setting_names", "settings_of", "validate_settings"]
+__all__ = ["HNLMSettings", "TextSettings", "setting_names", "settings_of", "validate_settings"]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
@@ -256,8 +256,10 @@ class HNLMSettings(BaseModel):
         if self.negative_sampler == "dns_mn" and self.dns_top > self.num_candidates:
             problems.append(f"dns_top is {self.dns_top}, expected at most num_candidates, {self.num_candidates}")
         if self.negative_route == "none" and self.reads_text_vectors and self.alignment_source == "profile":
+            by_sampler = MODULES[self.negative_sampler].reads_text
+            reader = f"negative_sampler {self.negative_sampler}" if by_sampler else "this model"
             problems.append(
-                f"negative_sampler {self.negative_sampler} with alignment_source profile reads what an LLM wrote, which "
+                f"{reader} with alignment_source profile reads what an LLM wrote, which "
                 "negative_route none rules out; use --alignment_source=text or --negative_route=text"
             )
         return problems
@@ -288,22 +290,51 @@ class HNLMSettings(BaseModel):
         return self.negative_route != "none" and max(self.mix_weight, self.contrast_weight) > 0
 
 
+class TextSettings(HNLMSettings):
+    """The same keys as read by a model that learns from text vectors of users and items and from nothing else of the LLM's.
+
+    Such a model names this class as its ``settings_class``; the stages then build profiles (``alignment_source: profile``) or
+    only encode items' text (``text``), and never hard negatives, whatever the weights of the semantic part are.
+    """
+
+    @property
+    def aligns(self) -> bool:
+        """Never: how text enters the loss is the model's own affair."""
+        return False
+
+    @property
+    def reads_text_vectors(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def uses_semantic_candidates(self) -> bool:
+        """Never."""
+        return False
+
+    @property
+    def uses_pair_vectors(self) -> bool:
+        """Never."""
+        return False
+
+
 def setting_names() -> tuple[str, ...]:
     """Names of all keys of :class:`HNLMSettings`, in their documented order."""
     return tuple(HNLMSettings.model_fields)
 
 
-def validate_settings(values: Mapping[str, Any]) -> HNLMSettings:
+def validate_settings(values: Mapping[str, Any], settings_class: type[HNLMSettings] = HNLMSettings) -> HNLMSettings:
     """Build the settings from a mapping, reporting every problem at once.
 
     Args:
         values: our keys only; a key that is left out takes its default.
+        settings_class: how a model reads the keys.
 
     Raises:
         ConfigError: one line that lists each wrong key with what was found and what was expected.
     """
     try:
-        return HNLMSettings(**dict(values))
+        return settings_class(**dict(values))
     except ValidationError as error:
         problems = []
         for detail in error.errors():
@@ -316,7 +347,10 @@ def validate_settings(values: Mapping[str, Any]) -> HNLMSettings:
 def settings_of(config: Any) -> HNLMSettings:
     """Return the validated settings inside a RecBole-style configuration (anything with ``in`` and ``[]``).
 
+    Where the configuration carries a ``model_class`` that declares a ``settings_class``, they are of that class.
+
     Raises:
         ConfigError: as :func:`validate_settings`.
     """
-    return validate_settings({name: config[name] for name in setting_names() if name in config})
+    settings_class = getattr(getattr(config, "model_class", None), "settings_class", HNLMSettings)
+    return validate_settings({name: config[name] for name in setting_names() if name in config}, settings_class)

@@ -73,7 +73,9 @@ def test_config_files_split_at_spaces_and_commas_unless_they_are_a_file(workdir,
 def test_no_verb_shows_the_help_and_fails(capsys):
     assert main([]) == 2
     shown = capsys.readouterr().err
-    assert all(verb in shown for verb in ("run", "profile", "negatives", "encode", "show", "compare", "coverage", "doctor", "evaluate"))
+    assert all(
+        verb in shown for verb in ("run", "profile", "negatives", "encode", "show", "compare", "coverage", "doctor", "evaluate")
+    )
 
 
 @pytest.mark.parametrize("verb", ["run", "profile", "negatives", "encode", "show", "compare", "coverage", "doctor", "evaluate"])

@@ -226,3 +226,9 @@ def test_ml_100k_text_columns_exist_in_recboles_file():
     with (Path(config["data_path"]) / "ml-100k.item").open(encoding="utf-8") as lines:
         columns = {cell.split(":")[0] for cell in lines.readline().split("\t")}
     assert {config["title_field"], config["categories_field"]} <= columns
+
+
+def test_a_sampler_on_a_model_without_our_variant_names_models_that_exist():
+    with pytest.raises(ConfigError, match=r"no effect on EASE; choose a model that reads it, such as HNLMBPR") as caught:
+        Config("EASE", "ml-100k", config_dict={"negative_sampler": "dns"})
+    assert "HNLMEASE" not in str(caught.value)

@@ -31,13 +31,17 @@ class LightGraphBackbone(PairwiseBackbone, LightGCN):
         """Return the embedding tables of users ``[U, d]`` and items ``[I, d]``."""
         return self.user_embedding.weight, self.item_embedding.weight
 
+    def input_embeddings(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what is propagated, layer 0 of users ``[U, d]`` and items ``[I, d]``: the tables as they are."""
+        return self.ego_embeddings()
+
     def encode(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the propagated embeddings of users ``[U, d]`` and items ``[I, d]``."""
-        return propagate_mean(self.norm_adj_matrix, *self.ego_embeddings(), self.n_layers)
+        return propagate_mean(self.norm_adj_matrix, *self.input_embeddings(), self.n_layers)
 
     def encode_hops(self) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
-        """Return layers 0 (the tables) to L of users, each ``[U, d]``, and of items, each ``[I, d]``."""
-        return propagate_hops(self.norm_adj_matrix, *self.ego_embeddings(), self.n_layers)
+        """Return layers 0 (what is propagated) to L of users, each ``[U, d]``, and of items, each ``[I, d]``."""
+        return propagate_hops(self.norm_adj_matrix, *self.input_embeddings(), self.n_layers)
 
     @property
     def hop_sizes(self) -> tuple[int, ...]:

@@ -69,8 +69,8 @@ class HNLMSGL(HNLMMixin, LightGraphBackbone):
 
     def _encode_view(self, view: list[SymmetricAdjacency]) -> tuple[torch.Tensor, torch.Tensor]:
         if self.view_type != "RW":
-            return propagate_mean(view[0], *self.ego_embeddings(), self.n_layers)
-        layers = [torch.cat(self.ego_embeddings())]
+            return propagate_mean(view[0], *self.input_embeddings(), self.n_layers)
+        layers = [torch.cat(self.input_embeddings())]
         for adjacency in view:
             layers.append(propagate_once(adjacency, layers[-1]))
         nodes = pool_hops(layers, "mean")

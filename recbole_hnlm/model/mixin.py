@@ -6,7 +6,7 @@ id 0, d the embedding size, H the dimension of z_ui, T that of the text encoder.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -19,7 +19,7 @@ from recbole_hnlm.model.losses import bpr_loss, contrast_loss, hinge_loss, info_
 from recbole_hnlm.model.semantic_inputs import PairVectorReader, TextTables
 from recbole_hnlm.negative_sampler import get_negative_sampler
 from recbole_hnlm.negative_sampler.base import SamplerContext, SelectionInputs
-from recbole_hnlm.settings import settings_of
+from recbole_hnlm.settings import HNLMSettings, settings_of
 from recbole_hnlm.trainer.hnlm import HNLMTrainer
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class HNLMMixin(PairwiseBackbone):
 
     Attributes:
         uses_hnlm_data: tells the runner to attach semantic vectors and to use our loader.
+        settings_class: how the model reads our keys, which decides what the LLM stages build for it.
         trainer_class: the trainer that knows the names of the parts.
         loss_part_names: names of the parts that :meth:`calculate_loss` returns, in order.
         adapters: f, one for each dimension of vectors.
@@ -58,6 +59,7 @@ class HNLMMixin(PairwiseBackbone):
     """
 
     uses_hnlm_data = True
+    settings_class: ClassVar[type[HNLMSettings]] = HNLMSettings
     trainer_class = HNLMTrainer
 
     def __init__(self, config: Any, dataset: Any) -> None:

@@ -3,7 +3,7 @@ r"""AHNS: a negative whose hardness adapts to the positive: the better the posit
 Formula: ``j = argmin_{j in candidates} | s_uj - beta * (s_ui + alpha)^(p + 1) |`` with ``p < -1``, so that the wanted score
 falls as the positive's score rises.
 Source: Lai, Chen, Han, Zhang and Chen, "Adaptive Hardness Negative Sampling for Collaborative Filtering", AAAI 2024 (arXiv
-2401.05191), the instance AHNS_{p<0}; the form of the formula was checked against forks of Riwei-HEU/AHNS.
+2401.05191), with a negative power; the formula was read from the public repository Riwei-HEU/AHNS.
 Departure: ``s_ui + alpha`` is kept at 1e-6 or above. Inner products can be negative, where the power has no real value or
 turns its sign; a positive that scores below ``-alpha`` gets the hardest candidate, which is the limit of the rule.
 """

@@ -11,10 +11,10 @@ pooled as the backbone pools its own; gradient reaches the chosen item of every 
 ``gamma / 4`` times the mean over pairs, s being inner products of pooled embeddings with the user's, of
 ``softplus(s_i^ir - s_i^r) + softplus(s_j^r - s_j^ir) + softplus(s_j^r - s_i^r) + softplus(s_i^ir - s_j^ir)``.
 
-Source: Lai, Chen, Zhao, Chen and Han, "Disentangled Negative Sampling for Collaborative Filtering", WSDM 2023, sections 4.1
-(factor-aware gates and contrastive loss) and 4.2 (sampling); forms checked against a public re-implementation.
-Departures: the weights W carry a bias, as there; L2 regularises the item chosen at the first layer; layers of
-different widths (NGCF) have gates of their own.
+Source: Lai, Chen, Zhao, Chen and Han, "Disentangled Negative Sampling for Collaborative Filtering", WSDM 2023; gates (whose
+weights W carry a bias), choice and loss were read from the public repository Riwei-HEU/DENS.
+There as here L2 regularises the item chosen at the first layer. Departure: layers of different widths (NGCF) have gates of
+their own.
 """
 
 from __future__ import annotations

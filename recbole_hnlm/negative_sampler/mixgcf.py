@@ -3,14 +3,14 @@ r"""MixGCF: a negative that does not exist, mixed from layers of hard candidates
 Formulas: positive mixing ``e'_j(l) = a_l e_i(l) + (1 - a_l) e_j(l)`` with ``a_l ~ U(0, 1)`` for each pair and layer; hop mixing
 takes from every layer l the candidate ``argmax_j q_u(l) . e'_j(l)`` and pools the layers as the backbone pools its own.
 Source: Huang, Dong, Ding, Yang, Feng, Wang and Tang, "MixGCF: An Improved Training Method for Graph Neural Network-based
-Recommender Systems", KDD 2021, section 3.1 (positive mixing) and 3.2 (hop mixing). The query q_u is u's pooled output, or its
-own layer where layers are concatenated, as in a public re-implementation.
+Recommender Systems", KDD 2021; both formulas were read from the public repository huangtinglin/MixGCF. There as here the query
+q_u is u's pooled output, or its own layer where layers are concatenated.
 
 The mixed candidates are never formed: a_l is the same for all candidates of a pair, so that
 ``q . e'_j = a_l (q . e_i) + (1 - a_l)(q . e_j)`` has its maximum where ``q . e_j`` has, and only the chosen one is mixed.
 On a backbone without layers (matrix factorisation) this is positive mixing of the hardest candidate. Gradient reaches the
-positive and the chosen items at every layer. L2 regularises the item chosen at the first layer; that code regularises
-the mixture there.
+positive and the chosen items at every layer. Departure: L2 regularises the item chosen at the first layer; that repository
+regularises the mixture there.
 """
 
 from __future__ import annotations

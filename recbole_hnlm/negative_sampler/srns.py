@@ -5,13 +5,12 @@ over the memory, with ``P_pos(j | u, i) = sigmoid(s_uj - s_ui)``, the standard d
 rising from 0 to ``srns_alpha`` over ``srns_warmup_epochs``. Once a step, each user's memory is drawn anew, without replacement,
 from itself and as many fresh candidates, with probabilities ``softmax(s_uj / temperature)``.
 Source: Ding, Quan, Yao, Li and Jin, "Simplify and Robustify Negative Sampling for Implicit Collaborative Filtering", NeurIPS
-2020, section 3.2 (score-based memory update) and 3.3 (variance-based sampling), compared with public code of the method
-(dingjingtao/SRNS).
+2020; choice, deviation and renewal were read from the public repository dingjingtao/SRNS.
 
-Departures: for the deviation the paper records scores of a fixed pool of candidates per user; here the embeddings of the last 5
-epochs are kept, (U + I) d numbers each, from which the score of any pair in those epochs follows exactly, and no pool limits
-the choice. A memory that was never filled takes the step's candidates. Drawing without replacement uses the Gumbel top-K trick,
-which has the same distribution.
+Departures: for the deviation that repository records scores of a fixed pool of candidates per user; here the embeddings of the
+last 5 epochs are kept, (U + I) d numbers each, from which the score of any pair in those epochs follows exactly, and no pool
+limits the choice. A memory that was never filled takes the step's candidates. Drawing without replacement uses the Gumbel
+top-K trick, which has the same distribution.
 """
 
 from __future__ import annotations

@@ -1,0 +1,99 @@
+"""What models that learn from text vectors of users and items have in common: the published rivals of the LLM's negatives."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from recbole_hnlm.errors import ArtifactError, ConfigError
+from recbole_hnlm.model.mixin import HNLMMixin
+from recbole_hnlm.settings import TextSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from recbole_hnlm.model.semantic_inputs import TextTables
+
+__all__ = ["TextRivalMixin", "count_of", "number_of", "own_randomness"]
+
+
+class TextRivalMixin(HNLMMixin):
+    """A pairwise backbone that reads text vectors of users and items; put it before a backbone in the bases.
+
+    ``alignment_source`` chooses the texts: ``profile`` (what the LLM wrote), ``text`` (items' own text and its mean over a
+    user's training items: no LLM) or ``tuned``. ``negative_sampler`` and its keys work as for HNLM models; the semantic part
+    of the loss is off (:class:`recbole_hnlm.settings.TextSettings`), so ``mix_weight``, ``contrast_weight`` and
+    ``alignment_weight`` have no effect.
+    """
+
+    settings_class = TextSettings
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        """Build the backbone and look at the text vectors.
+
+        Raises:
+            ArtifactError: the training data carries no text vectors, or none of any user or item.
+        """
+        super().__init__(config, dataset)
+        if not bool(self.texts.user_mask.any()) or not bool(self.texts.item_mask.any()):
+            raise ArtifactError(
+                f"{type(self).__name__} reads texts of users and items, but no user or no item has one; check the text columns "
+                f"with recbole-hnlm doctor"
+            )
+
+    @property
+    def texts(self) -> TextTables:
+        """Text vectors of users and items with the masks of who has one.
+
+        Raises:
+            ArtifactError: the training data carries none.
+        """
+        if self._texts is None:
+            raise ArtifactError(
+                f"{type(self).__name__} reads text vectors of users and items, but the training data carries none; run through "
+                f"recbole-hnlm, which builds them"
+            )
+        return self._texts
+
+
+def number_of(config: Any, key: str, least: float, most: float = float("inf"), *, above: bool = False) -> float:
+    """Return a key of the model as a number in range.
+
+    Args:
+        config: RecBole's configuration.
+        key: name of the key.
+        least: the lower bound.
+        most: the upper bound, allowed.
+        above: whether the lower bound itself is ruled out.
+
+    Raises:
+        ConfigError: it is no number or out of range.
+    """
+    value = config[key]
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not least <= value <= most or (above and value == least):
+        upper = "" if most == float("inf") else f" and at most {most:g}"
+        raise ConfigError(f"{key} is {value!r}, expected a number {'above' if above else 'of at least'} {least:g}{upper}")
+    return float(value)
+
+
+def count_of(config: Any, key: str, least: int) -> int:
+    """Return a key of the model as an integer of at least ``least``.
+
+    Raises:
+        ConfigError: it is no integer or too small.
+    """
+    value = config[key]
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{key} is {value!r}, expected an integer of at least {least}")
+    return value
+
+
+@contextmanager
+def own_randomness(config: Any) -> Iterator[None]:
+    """Draw initial weights from the key ``seed`` without touching the random state that the backbone uses."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(config["seed"]))
+        yield
