@@ -100,7 +100,7 @@ def main() -> None:
     train._dataset.semantic_vectors = SemanticVectors(
         make_store(n_pairs, arguments.seed),
         rng.permutation(n_pairs),
-        rng.standard_normal((len(mask), TEXT_DIMENSION), dtype=np.float32),
+        rng.standard_normal((len(mask), TEXT_DIMENSION), dtype=np.float32).astype(np.float16),
         mask,
     )
     rows, process = [], psutil.Process()

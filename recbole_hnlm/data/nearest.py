@@ -20,7 +20,7 @@ _ROWS_PER_BLOCK = 2048
 def nearest_items(  # noqa: PLR0917 - two sides and what they leave out
     vectors: NDArray[np.floating[Any]],
     users: NDArray[np.int64],
-    item_vectors: NDArray[np.float32],
+    item_vectors: NDArray[np.floating[Any]],
     item_mask: NDArray[np.bool_],
     training: TrainingInteractions,
     count: int,
@@ -40,8 +40,9 @@ def nearest_items(  # noqa: PLR0917 - two sides and what they leave out
     Returns:
         Internal item ids, int32 ``[N, S]``, nearest first; 0 where a user has fewer than S items left.
     """
-    norms = np.linalg.norm(item_vectors, axis=1, keepdims=True)
-    units = (item_vectors / np.maximum(norms, np.finfo(np.float32).tiny)).astype(np.float32)
+    full = item_vectors.astype(np.float32)  # the length of a float16 vector may overflow
+    norms = np.linalg.norm(full, axis=1, keepdims=True)
+    units = full / np.maximum(norms, np.finfo(np.float32).tiny)
     owned = sp.csr_matrix(
         (np.ones(len(training), dtype=bool), (training.users, training.items)), shape=(training.n_users, training.n_items)
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,9 +26,11 @@ class SemanticVectors:
     Attributes:
         pair_vectors: z_ui, float16 ``[N, H]``, a read-only memory map.
         pair_rows: row of ``pair_vectors`` of each training interaction, int64 ``[P]``; -1 where the pair has no vector.
-        item_vectors: text-encoder vectors of the items' own text, float32 ``[I, T]``; None when no term needs them.
+        item_vectors: text-encoder vectors of the items' own text, float16 as stored, or float32, ``[I, T]``; None
+            when no term needs them.
         item_mask: which items have a text vector, bool ``[I]``; None with ``item_vectors``.
-        user_vectors: text-encoder vectors of the users' profiles, float32 ``[U, T]``; None when no term needs them.
+        user_vectors: text-encoder vectors of the users' profiles, of the same type, ``[U, T]``; None when no term
+            needs them.
         pair_items: items nearest to each vector of the pair store, internal ids, int32 ``[N, S]``, 0 where there is none; None
             when no candidate comes from them.
         user_mask: which users have a profile vector, bool ``[U]``; None with ``user_vectors``.
@@ -36,9 +38,9 @@ class SemanticVectors:
 
     pair_vectors: NDArray[np.float16]
     pair_rows: NDArray[np.int64]
-    item_vectors: NDArray[np.float32] | None = None
+    item_vectors: NDArray[np.floating[Any]] | None = None
     item_mask: NDArray[np.bool_] | None = None
-    user_vectors: NDArray[np.float32] | None = None
+    user_vectors: NDArray[np.floating[Any]] | None = None
     user_mask: NDArray[np.bool_] | None = None
     pair_items: NDArray[np.int32] | None = None
 

@@ -51,4 +51,4 @@ class KARLightGCN(TextRivalMixin, LightGraphBackbone):
 
     def _augmented(self, table: torch.Tensor, vectors: torch.Tensor, mask: torch.Tensor, side: str) -> torch.Tensor:
         known = mask.nonzero().squeeze(1)
-        return table.index_add(0, known, self.kar_weight * self.adaptor(vectors[known], side))
+        return table.index_add(0, known, self.kar_weight * self.adaptor(vectors[known].float(), side))

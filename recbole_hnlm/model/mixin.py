@@ -208,7 +208,7 @@ class HNLMMixin(PairwiseBackbone):
                 known = known[order.to(known.device)]
             if len(known) > 1:
                 own = embeddings.index_select(0, known)  # [n, d]
-                total = total + info_nce(own, self.adapters(vectors[known]), self.settings.alignment_temperature)
+                total = total + info_nce(own, self.adapters(vectors[known].float()), self.settings.alignment_temperature)
         return total
 
     @property

@@ -123,7 +123,7 @@ class RLMRecConMixin(_RLMRecMixin):
         )
         if self.rlmrec_weight > 0:
             for embeddings, vectors, mask, ids in sides:
-                mapped = self.profile_mlp(vectors[mask])
+                mapped = self.profile_mlp(vectors[mask].float())
                 total = total + profile_contrast(embeddings, mapped, mask, ids, self.rlmrec_temperature)
         return {**super().auxiliary_terms(encoding, users, positives), "rlmrec": self.rlmrec_weight * total}
 
@@ -176,7 +176,9 @@ class RLMRecGenMixin(_RLMRecMixin):
         loss = encoding.user_all.new_zeros(())
         if self._masked is not None:
             outputs = torch.cat([encoding.user_all, encoding.item_all]).index_select(0, self._masked)  # [n, d]
-            profiles = torch.cat([self.texts.user_vectors, self.texts.item_vectors]).index_select(0, self._masked)  # [n, T]
+            profiles = (
+                torch.cat([self.texts.user_vectors, self.texts.item_vectors]).index_select(0, self._masked).float()
+            )  # [n, T]
             loss = profile_reconstruction(self.profile_mlp(outputs), profiles, self.rlmrec_temperature)
         self._masked = None
         return {**terms, "rlmrec": self.rlmrec_weight * loss}

@@ -81,17 +81,18 @@ def _file_behind(array: NDArray[np.float16]) -> tuple[BinaryIO | None, int]:
 
 
 def mean_item_vectors(
-    training: TrainingInteractions, item_vectors: NDArray[np.float32], item_mask: NDArray[np.bool_]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    training: TrainingInteractions, item_vectors: NDArray[np.floating[Any]], item_mask: NDArray[np.bool_]
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.bool_]]:
     """Describe each user by the mean of the vectors of the distinct training items that have one.
 
     Args:
         training: the training interactions.
-        item_vectors: float32 ``[I, T]``.
+        item_vectors: floating ``[I, T]``.
         item_mask: bool ``[I]``; vectors of other items are not read.
 
     Returns:
-        Means, float32 ``[U, T]`` (zero where there is none), and which users have one, bool ``[U]``.
+        Means, computed in float32 and of the type of ``item_vectors``, ``[U, T]`` (zero where there is none), and which
+        users have one, bool ``[U]``.
     """
     kept = item_mask[training.items]
     pairs = (training.users[kept], training.items[kept])
@@ -100,20 +101,25 @@ def mean_item_vectors(
     by_user.sum_duplicates()
     by_user.data[:] = 1.0
     counts = np.diff(by_user.indptr)
-    means = np.zeros((training.n_users, item_vectors.shape[1]), dtype=np.float32)
+    means = np.zeros((training.n_users, item_vectors.shape[1]), dtype=item_vectors.dtype)
+    full = item_vectors.astype(np.float32, copy=False)
     for start in range(0, training.n_users, _USERS_PER_CHUNK):
         part = slice(start, start + _USERS_PER_CHUNK)
-        means[part] = by_user[part] @ item_vectors / np.maximum(counts[part], 1)[:, None]
+        means[part] = by_user[part] @ full / np.maximum(counts[part], 1)[:, None]
     return means, counts > 0
 
 
 class TextTables:
     """Text vectors of items and users on the training device, with the masks of who has one.
 
+    They keep the type in which they come, float16 from the stores, since they stay in memory for the whole training; readers
+    turn the rows that they take into float32.
+
     Attributes:
-        item_vectors: float32 ``[I, T]``.
+        item_vectors: float16 or float32 ``[I, T]``.
         item_mask: bool ``[I]``.
-        user_vectors: float32 ``[U, T]``: profiles where ``alignment_source`` is ``profile``, else means over the user's items.
+        user_vectors: of the same type ``[U, T]``: profiles where ``alignment_source`` is ``profile``, else means over
+            the user's items.
         user_mask: bool ``[U]``.
         dim: T.
     """
@@ -142,7 +148,7 @@ class TextTables:
         else:
             user_vectors, user_mask = mean_item_vectors(training, vectors.item_vectors, vectors.item_mask)
         self.dim = int(vectors.item_vectors.shape[1])
-        self.item_vectors = torch.as_tensor(np.ascontiguousarray(vectors.item_vectors, dtype=np.float32)).to(device)
+        self.item_vectors = torch.as_tensor(np.ascontiguousarray(vectors.item_vectors)).to(device)
         self.item_mask = torch.as_tensor(np.array(vectors.item_mask, dtype=np.bool_)).to(device)
-        self.user_vectors = torch.as_tensor(np.ascontiguousarray(user_vectors, dtype=np.float32)).to(device)
+        self.user_vectors = torch.as_tensor(np.ascontiguousarray(user_vectors)).to(device)
         self.user_mask = torch.as_tensor(np.array(user_mask, dtype=np.bool_)).to(device)

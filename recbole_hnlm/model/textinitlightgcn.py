@@ -52,7 +52,7 @@ class TextInitLightGCN(TextRivalMixin, LightGraphBackbone):
         super().__init__(config, dataset)
         tables = self.ego_embeddings()
         masks = (self.texts.user_mask.cpu(), self.texts.item_mask.cpu())
-        vectors = (self.texts.user_vectors.cpu(), self.texts.item_vectors.cpu())
+        vectors = (self.texts.user_vectors.cpu().float(), self.texts.item_vectors.cpu().float())
         sides = [side[mask] for side, mask in zip(vectors, masks, strict=True)]
         centred = torch.cat([side - side.mean(dim=0) for side in sides])  # [n, T]
         axes = principal_axes(centred, int(self.latent_dim))  # [T, k]

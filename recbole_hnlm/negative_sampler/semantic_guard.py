@@ -68,7 +68,9 @@ class SemanticGuard(Selector):
         self._drop = int(context.settings.guard_drop_share * context.settings.num_candidates)
         texts = context.texts
         # In a list, so that the module neither saves nor broadcasts what follows from the data.
-        self._tables = [] if texts is None else [F.normalize(texts.user_vectors, dim=1), F.normalize(texts.item_vectors, dim=1)]
+        self._tables = (
+            [] if texts is None else [F.normalize(side.float(), dim=1) for side in (texts.user_vectors, texts.item_vectors)]
+        )
         self._masks = [] if texts is None else [texts.user_mask, texts.item_mask]
 
     def select(self, inputs: SelectionInputs) -> Negatives:

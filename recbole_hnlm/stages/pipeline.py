@@ -175,13 +175,13 @@ def _nearest(context: StageContext, stores: dict[StoreKind, VectorStore], pair_r
     return nearest_items(store.vectors, users, vectors, mask, training, context.settings.semantic_candidates)
 
 
-def _by_id(store: VectorStore | None, tokens: NDArray[np.str_]) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_] | None]:
-    """Vectors by internal id, float32 ``[len(tokens), T]`` with zeros where there is none, and which ids have one."""
+def _by_id(store: VectorStore | None, tokens: NDArray[np.str_]) -> tuple[NDArray[np.float16] | None, NDArray[np.bool_] | None]:
+    """Vectors by internal id, float16 as stored, ``[len(tokens), T]`` zeros where there is none, and which ids have one."""
     if store is None:
         return None, None
     rows = store.rows_of_tokens(tokens)
     rows[0] = -1  # the padding id, even if an item's raw token should be "[PAD]"
     mask = rows >= 0
-    vectors = np.zeros((len(tokens), store.vectors.shape[1]), dtype=np.float32)
+    vectors = np.zeros((len(tokens), store.vectors.shape[1]), dtype=store.vectors.dtype)
     vectors[mask] = store.vectors[rows[mask]]
     return vectors, mask
