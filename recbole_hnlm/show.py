@@ -16,6 +16,7 @@ from recbole_hnlm.stages.profile import USER_PROFILES, user_prompts
 from recbole_hnlm.stages.prompts import prompt_digest
 from recbole_hnlm.stages.replies import reply_artifact
 from recbole_hnlm.stages.session import StageSession
+from recbole_hnlm.stages.tuned import tuned_identity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,17 +69,49 @@ def show_user(context: StageContext, user_token: str, *, encoder: TextEncoder | 
             "these settings use no hard negatives (negative_route none, or mix_weight and contrast_weight 0), so there "
             "is none to show"
         )
-    profiles = _rows(context, USER_PROFILES, "profile")
-    negatives = [row for row in _rows(context, NEGATIVES, "negatives") if row["user_id"] == user_token]
     history = [str(context.training.item_tokens[item]) for item in context.training.history_of(user)]
-    profile = next((row for row in profiles if row["user_id"] == user_token), None)
     lines = [f"user {user_token}: {len(history)} training interactions", ""]
     lines += [f"  {_title(context, item)}" for item in history[:_TITLES]]
     if len(history) > _TITLES:
         lines.append(f"  ... and {len(history) - _TITLES} more")
+    if context.settings.negative_route == "tuned":
+        return "\n".join([*lines, "", *_tuned_lines(context, user, set(history))])
+    profiles = _rows(context, USER_PROFILES, "profile")
+    negatives = [row for row in _rows(context, NEGATIVES, "negatives") if row["user_id"] == user_token]
+    profile = next((row for row in profiles if row["user_id"] == user_token), None)
     lines += ["", *_profile_lines(context, user_token, profile)]
     lines += ["", *_negative_lines(context, negatives, set(history), encoder)]
     return "\n".join(lines)
+
+
+def _tuned_lines(context: StageContext, user: int, history: set[str]) -> list[str]:
+    """What the tuned LLM reads of a user, and what lies near each vector that it emitted; the user's own items left out.
+
+    The vectors of all items of one user lie close together, so items of the history would fill every list.
+    """
+    kinds: tuple[StoreKind, ...] = ("pairs", "tuned_items")
+    for kind in kinds:  # before the teacher is asked for, which would train one
+        if not (store_folder(context, kind) / "manifest.json").exists():
+            raise ArtifactError(
+                f"{store_folder(context, kind)} is not built for this training split; run `recbole-hnlm encode "
+                f"--dataset={context.dataset_name}` with the same keys"
+            )
+    with StageSession(context) as session:
+        texts = session.tuned.texts
+        pairs, items = (VectorStore.open(store_folder(context, kind), tuned_identity(session.tuned, kind)) for kind in kinds)
+    lines = [f"text of the user, before the budget tuned_user_tokens cuts it: {texts.users[user] or '(none)'}", ""]
+    mine = np.flatnonzero(pairs.keys[:, 0] == user - 1)
+    if not len(mine):
+        return [*lines, "hard-negative vectors: none for this user"]
+    tokens = [items.tables[0][position] for position in items.keys[:, 0]]
+    others = np.array([place for place, token in enumerate(tokens) if token not in history])
+    lines.append(f"hard-negative vectors of {len(mine)} pairs; nearest items that the user did not interact with in training:")
+    for row in mine:
+        item = str(pairs.tables[1][pairs.keys[row, 1]])
+        lines.append(f"  for {_title(context, item)}")
+        for place, cosine in nearest_rows(pairs.vectors[row], items.vectors[others], _NEAREST):
+            lines.append(f"    {cosine:.3f}  {_title(context, tokens[others[place]])}")
+    return lines
 
 
 def _user_id(context: StageContext, user_token: str) -> int:

@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,12 @@ import torch
 from tuning_kit import make_tuned, tuned_context
 
 from recbole_hnlm.data import store_writer
+from recbole_hnlm.data.store import VectorStore
 from recbole_hnlm.errors import ArtifactError, BackendError, ConfigError, HNLMError
+from recbole_hnlm.show import show_user
 from recbole_hnlm.stages import build_semantics, run_stage
+from recbole_hnlm.stages.encode import store_folder
+from recbole_hnlm.stages.tuned import tuned_identity
 from recbole_hnlm.tuning import finetune as finetune_module
 from recbole_hnlm.tuning import lora
 from recbole_hnlm.tuning.adapter_files import load_adapter, read_manifest
@@ -22,6 +27,7 @@ from recbole_hnlm.tuning.inference import PairOrder, encode_pairs
 from recbole_hnlm.tuning.objective import TripleCollator, TuningObjective
 from recbole_hnlm.tuning.prompting import pad_sequences
 from recbole_hnlm.tuning.report import draw_curve, evaluate_tuning
+from recbole_hnlm.tuning.run import TunedLLM
 
 
 def state_of(tuned):
@@ -261,6 +267,33 @@ def test_the_tuned_route_covers_every_pair_without_asking_for_a_word(tmp_path):
     np.testing.assert_allclose(semantics.pair_vectors[row], alone, atol=2e-3)
     _, again = build_semantics(tuned_context(tmp_path))
     assert [report.generated for report in again] == [0, 0]
+
+
+def test_show_names_the_items_nearest_to_each_tuned_vector(tmp_path):
+    def no_teacher():
+        pytest.fail("show must not train a teacher")
+
+    context = tuned_context(tmp_path)
+    with pytest.raises(ArtifactError, match="run `recbole-hnlm encode --dataset=toy`"):
+        show_user(replace(context, teacher_source=no_teacher), "u1")
+    semantics, _ = build_semantics(context)
+    text = show_user(tuned_context(tmp_path), "u1")
+    training = context.training
+    items = VectorStore.open(store_folder(context, "tuned_items"), tuned_identity(TunedLLM(context), "tuned_items"))
+    units = items.vectors.astype(np.float64) / np.linalg.norm(items.vectors.astype(np.float64), axis=1, keepdims=True)
+    user = [str(token) for token in training.user_tokens].index("u1")
+    rows = training.rows_of(user)
+    own = {str(training.item_tokens[training.items[row]]) for row in rows}
+    assert f"vectors of {len(rows)} pairs" in text
+    assert TunedLLM(context).texts.users[user] in text
+    for row in rows:
+        item = str(training.item_tokens[training.items[row]])
+        vector = semantics.pair_vectors[semantics.pair_rows[row]].astype(np.float64)
+        cosines = dict(zip(items.tables[0], units @ vector / np.linalg.norm(vector), strict=True))
+        best = sorted((token for token in cosines if token not in own), key=lambda token: -cosines[token])[:3]
+        shown = text.split(f"  for Title of {item} [{item}]\n")[1].splitlines()[:3]
+        assert [line.split("[")[1].split("]")[0] for line in shown] == best
+        assert [float(line.split()[0]) for line in shown] == pytest.approx([cosines[token] for token in best], abs=1e-3)
 
 
 def test_encoding_goes_on_after_a_kill(tmp_path, monkeypatch):

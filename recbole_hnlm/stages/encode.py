@@ -37,16 +37,23 @@ _OWN_TEXT_MAX_CHARS = 1000
 def kinds_needed(settings: HNLMSettings) -> tuple[StoreKind, ...]:
     """Kinds of vectors that training reads under these settings.
 
-    ``item_texts`` comes with ``pairs`` too: ``recbole-hnlm show`` names the real items nearest to a hard negative by them.
+    The items' side of ``pairs`` comes with them, ``item_texts`` or ``tuned_items``: by it ``recbole-hnlm show`` names the real
+    items nearest to a hard negative.
     """
     kinds: list[StoreKind] = []
-    if settings.uses_pair_vectors or (settings.reads_text_vectors and settings.alignment_source == "text"):
+    tuned_pairs = settings.uses_pair_vectors and settings.negative_route == "tuned"
+    text_pairs = settings.uses_pair_vectors and not tuned_pairs
+    if text_pairs or (settings.reads_text_vectors and settings.alignment_source == "text"):
         kinds.append("item_texts")
     if settings.uses_pair_vectors or settings.uses_semantic_candidates:
         kinds.append("pairs")
     if settings.reads_text_vectors and settings.alignment_source == "profile":
         kinds += ["item_profiles", "user_profiles"]
-    if settings.uses_semantic_candidates or (settings.reads_text_vectors and settings.alignment_source == "tuned"):
+    if (
+        tuned_pairs
+        or settings.uses_semantic_candidates
+        or (settings.reads_text_vectors and settings.alignment_source == "tuned")
+    ):
         kinds.append("tuned_items")
     return tuple(kinds)
 

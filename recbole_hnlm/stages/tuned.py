@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from recbole_hnlm.stages.context import StageContext
     from recbole_hnlm.tuning.run import TunedLLM
 
-__all__ = ["ensure_tuned_store", "run_finetune_stage"]
+__all__ = ["ensure_tuned_store", "run_finetune_stage", "tuned_identity"]
 
 _MERGE_ROWS = 65_536
 
@@ -56,6 +56,25 @@ def _keys_of(context: StageContext, kind: StoreKind) -> tuple[NDArray[np.int64],
     return users, items
 
 
+def tuned_identity(tuned: TunedLLM, kind: StoreKind) -> StoreIdentity:
+    """What a store of the tuned LLM's vectors must be to belong to the context; found without loading the LLM.
+
+    Args:
+        tuned: the tuned LLM.
+        kind: ``pairs`` or ``tuned_items``.
+    """
+    training = tuned.context.training
+    return StoreIdentity(
+        kind=kind,
+        model=tuned.identity.model,
+        revision=tuned.identity.digest,
+        prompt_hash=tuned.identity.prompts,
+        dataset_fingerprint=training.dataset_fingerprint,
+        split_fingerprint=training.split_fingerprint,
+        inputs=text_digest([np.stack(_keys_of(tuned.context, kind)).tobytes().hex(), tuned.texts.digest])[:32],
+    )
+
+
 def ensure_tuned_store(tuned: TunedLLM, kind: StoreKind, folder: Path) -> tuple[VectorStore, int, int]:
     """Make or reuse the store of z_ui (``pairs``) or of the items' representations (``tuned_items``).
 
@@ -74,16 +93,7 @@ def ensure_tuned_store(tuned: TunedLLM, kind: StoreKind, folder: Path) -> tuple[
     """
     context, ranks = tuned.context, Ranks.from_environment()
     users, items = _keys_of(context, kind)
-    training = context.training
-    identity = StoreIdentity(
-        kind=kind,
-        model=tuned.identity.model,
-        revision=tuned.identity.digest,
-        prompt_hash=tuned.identity.prompts,
-        dataset_fingerprint=training.dataset_fingerprint,
-        split_fingerprint=training.split_fingerprint,
-        inputs=text_digest([np.stack([users, items]).tobytes().hex(), tuned.texts.digest])[:32],
-    )
+    identity = tuned_identity(tuned, kind)
     made = 0
     if not VectorStore.has(folder, identity):
         ranks.refuse_recbole_launcher("encoding with the tuned LLM", "encode")
