@@ -10,7 +10,8 @@ import pytest
 
 from recbole_hnlm.cli import main
 from recbole_hnlm.compare import jobs
-from recbole_hnlm.compare.plan import Cell, Method, PlanRequest, make_plan, parse_seeds, resolve_methods
+from recbole_hnlm.compare.methods import Method, parse_seeds, resolve_methods
+from recbole_hnlm.compare.plan import Cell, PlanRequest, make_plan
 from recbole_hnlm.compare.store import is_finished, read_cell, write_cell
 from recbole_hnlm.compare.worker import run_cell
 from recbole_hnlm.config import Config

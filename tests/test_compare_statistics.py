@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from recbole_hnlm.compare.methods import Method
 from recbole_hnlm.compare.picture import draw_table
-from recbole_hnlm.compare.plan import Cell, Method
+from recbole_hnlm.compare.plan import Cell
 from recbole_hnlm.compare.statistics import holm, mean_std, paired_test
 from recbole_hnlm.compare.store import FinishedCell
 from recbole_hnlm.compare.summary import summarise

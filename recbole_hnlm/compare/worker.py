@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recbole_hnlm.compare.plan import Cell, metrics_of
+from recbole_hnlm.compare.methods import metrics_of
+from recbole_hnlm.compare.plan import Cell
 from recbole_hnlm.compare.store import write_cell
 from recbole_hnlm.config import Config
 from recbole_hnlm.errors import USER_ERROR_EXIT_CODE, DataError, HNLMError
