@@ -10,8 +10,9 @@ import pytest
 
 from recbole_hnlm.cli import main
 from recbole_hnlm.compare import jobs
+from recbole_hnlm.compare.grid import choose, edge_note, parse_grid, point_text, points_of
 from recbole_hnlm.compare.methods import Method, parse_seeds, resolve_methods
-from recbole_hnlm.compare.plan import Cell, PlanRequest, make_plan
+from recbole_hnlm.compare.plan import Cell, PlanRequest, make_plan, make_trials
 from recbole_hnlm.compare.store import is_finished, read_cell, write_cell
 from recbole_hnlm.compare.worker import run_cell
 from recbole_hnlm.config import Config
@@ -303,3 +304,117 @@ def test_a_comparison_from_end_to_end(workdir, tiny_keys, capsys, monkeypatch):
 def test_what_is_wrong_with_the_command_is_one_line_and_exit_code_2(workdir, capsys):
     assert main(["compare", "--models=BPR", "--dataset=ml-100k", "--out=out", "--jobs=0"]) == 2
     assert capsys.readouterr().err == "error: jobs: expected at least 1, got 0\n"
+
+
+# --- the grid --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_grid_is_the_product_of_the_keys_that_concern_a_row():
+    grid = parse_grid(
+        ["learning_rate=0.1,0.2", "dns.sample_size=2,3", "BPR.learning_rate=1"], ["BPR", "LightGCN"], ["dns", "uniform"]
+    )
+    methods = {method.label: method for method in resolve_methods(["BPR", "LightGCN"], ["uniform", "dns"])}
+    points = {label: [point_text(point) for point in points_of(grid, method)] for label, method in methods.items()}
+    assert points == {
+        "BPR + uniform": ["learning_rate=1"],
+        "BPR + dns": ["learning_rate=1, sample_size=2", "learning_rate=1, sample_size=3"],
+        "LightGCN + uniform": ["learning_rate=0.1", "learning_rate=0.2"],
+        "LightGCN + dns": [f"learning_rate={rate}, sample_size={size}" for rate in (0.1, 0.2) for size in (2, 3)],
+    }
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["learning_rate"], "grid: expected KEY=V1,V2"),
+        (["learning_rate="], "grid: expected KEY=V1,V2"),
+        (["layers=[1,2]"], "grid: expected KEY=V1,V2"),
+        (["SGL.learning_rate=1,2"], "grid: SGL in .* is none of BPR, dns"),
+        (["learning_rate=1,1"], "names a value twice"),
+        (["learning_rate=1,2", "learning_rate=3"], "learning_rate is given twice"),
+    ],
+)
+def test_grids_that_make_no_sense_are_refused(texts, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_grid(texts, ["BPR"], ["dns"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("learning_rat=0.1,0.2", "learning_rat"),
+        ("learning_rate=0.1,-2", "learning_rate"),
+        ("seed=1,2", "grid: seed is no key to tune"),
+        ("epochs=1,2", "grid: epochs is also given as a key of its own"),
+    ],
+)
+def test_a_wrong_point_is_an_error_before_any_work(workdir, tiny_keys, text, message):
+    given = tuple(f"--{key}={value}" for key, value in tiny_keys.items())
+    with pytest.raises(ConfigError, match=message):
+        make_trials(PlanRequest(("BPR",), ("dns",), "2", False, "tiny", (), given, (text,)))
+
+
+def test_the_highest_score_is_chosen_and_nothing_before_all_are_in():
+    trials = [({"a": str(place)}, cell) for place, cell in enumerate(_cells(1, 2, 3))]
+    assert choose(trials, {"c1": 0.1, "c2": 0.3}, []) is None
+    assert choose(trials, {"c1": 0.1, "c2": 0.3, "c3": 0.3}, []) == ({"a": "1"}, {"a=0": 0.1, "a=1": 0.3, "a=2": 0.3})
+    with_failure = choose(trials, {"c1": 0.1, "c3": 0.0}, ["c2"])
+    assert (with_failure.point, with_failure.failed) == ({"a": "0"}, ["a=1"])
+    assert choose(trials, {}, ["c1", "c2", "c3"]) is None
+    assert choose(trials[:1], {}, []).point == {"a": "0"}
+
+
+def test_the_edge_of_a_grid_is_that_of_its_numbers():
+    grid = parse_grid(["lr=0.1,0.01,1", "kind=a,b"], ["BPR"], ["dns"])
+    points = {"x": {"lr": "0.1", "kind": "a"}, "y": {"lr": "0.01", "kind": "b"}}
+    assert edge_note(grid, points) == ["Chosen at the edge of the grid, so that a wider one may give more: lr: 1 of 2 rows."]
+    assert edge_note(grid, {"x": points["x"]}) == []
+
+
+def test_rows_are_tuned_on_validation_and_their_trials_are_cells_of_the_table(workdir, tiny_keys, capsys):
+    keys = {**tiny_keys, "valid_metric": "NDCG@5", "epochs": 4}
+    given = [f"--{key}={value}" for key, value in keys.items() if key != "learning_rate"]
+    command = [
+        "compare",
+        "--dataset=tiny",
+        "--models=BPR,Pop",
+        "--negative_samplers=uniform,dns",
+        "--seeds=2",
+        "--out=out",
+        *given,
+    ]
+    command += ["--grid", "BPR.learning_rate=0.00001,0.05"]
+
+    # Half of the rows: the other half is not tuned, and the table says so.
+    assert main([*command, "--only=1/2"]) == 0
+    text = (workdir / "out" / "table.md").read_text()
+    assert "not tuned yet, or failed at every point, are left out: BPR + dns." in text
+    capsys.readouterr()
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "tuning: 4 in this share, 2 reused, 2 to run" in said
+    # BPR's two rows have their first seed from tuning, the second from before or now.
+    assert "6 cells in all, 6 in this share" in said
+
+    results = json.loads((workdir / "out" / "results.json").read_text())
+    for label in ("BPR + uniform", "BPR + dns"):
+        scores = results["grid"][label]["valid_scores"]
+        best = max(scores, key=scores.get)
+        assert results["grid"][label]["chosen"] == {"learning_rate": best.split("=")[1]}
+        assert set(scores) == {"learning_rate=0.00001", "learning_rate=0.05"}
+    assert [row["chosen"] for row in results["table"]["rows"]["ndcg@5"]] == ["learning_rate=0.05", "learning_rate=0.05", ""]
+    records = [json.loads((workdir / "out" / "cells" / f"{name}.json").read_text()) for name in results["cells"]]
+    assert [record["config"]["learning_rate"] for record in records[:4]] == [0.05] * 4
+    text = (workdir / "out" / "table.md").read_text()
+    assert "| chosen |" in text
+    assert "Every row was tuned over the grid BPR.learning_rate in 0.00001, 0.05: the point with the best NDCG@5" in text
+    assert r"learning\_rate=0.05" in (workdir / "out" / "table.tex").read_text()
+
+
+def test_a_row_whose_points_all_fail_is_reported_and_left_out(workdir, tiny_keys, capsys, monkeypatch):
+    given = [f"--{key}={value}" for key, value in {**tiny_keys, "valid_metric": "NDCG@5"}.items() if key != "learning_rate"]
+    monkeypatch.setattr(jobs, "_WORKER", (sys.executable, "-c", "import sys; sys.exit('error: no luck')"))
+    command = ["compare", "--dataset=tiny", "--models=BPR", "--seeds=2", "--out=out", "--grid", "learning_rate=0.1,0.2", *given]
+    assert main(command) == 1
+    assert "2 cells failed" in capsys.readouterr().err
+    assert json.loads((workdir / "out" / "results.json").read_text())["grid"] == {"BPR + uniform": None}

@@ -9,7 +9,7 @@ import sys
 import time
 from collections import deque
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
 
 from tqdm import tqdm
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from recbole_hnlm.compare.plan import Cell
 
 __all__ = ["available_cores", "last_line", "run_cells", "share_of", "worker_environment"]
+
+Each = TypeVar("Each")
 
 _WORKER = (sys.executable, "-m", "recbole_hnlm.compare.worker")
 _POLL_SECONDS = 0.05
@@ -46,8 +48,8 @@ def worker_environment(jobs: int, cores: int, environment: Mapping[str, str]) ->
     return {**environment, "OMP_NUM_THREADS": str(min(threads, int(given)) if given.isdecimal() and int(given) else threads)}
 
 
-def share_of(cells: Sequence[Cell], share: str | None) -> list[Cell]:
-    """Return the cells of a share: ``2/3`` takes every third cell from the second on; None takes all.
+def share_of(cells: Sequence[Each], share: str | None) -> list[Each]:
+    """Return the cells (or rows) of a share: ``2/3`` takes every third from the second on; None takes all.
 
     Raises:
         ConfigError: not of the form ``i/n`` with 1 <= i <= n.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from recbole_hnlm.compare.statistics import PairedTest, holm, mean_std, paired_t
 from recbole_hnlm.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -54,6 +54,7 @@ class Row:
         improvement: ``mean / reference mean - 1``; None for the reference, or where that is 0.
         epoch_seconds: mean over seeds of the median epoch, without validation; None where no epoch was timed.
         comparison: tests against the reference, or None where there are none.
+        chosen: the point of the grid that it takes, as text; None where rows were not tuned.
     """
 
     label: str
@@ -67,6 +68,7 @@ class Row:
     improvement: float | None
     epoch_seconds: float | None
     comparison: Comparison | None
+    chosen: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Table:
         return asdict(self)
 
 
-def summarise(cells: Sequence[FinishedCell], notes: Sequence[str] = ()) -> Table:
+def summarise(cells: Sequence[FinishedCell], notes: Sequence[str] = (), chosen: Mapping[str, str] | None = None) -> Table:
     """Build the table of finished cells.
 
     HNLM methods are tested against the best baseline (that with the highest mean on the metric); without HNLM methods or
@@ -101,6 +103,7 @@ def summarise(cells: Sequence[FinishedCell], notes: Sequence[str] = ()) -> Table
     Args:
         cells: at least one.
         notes: further lines to keep.
+        chosen: label of each row to its point of the grid, where rows were tuned.
 
     Raises:
         DataError: cells of one split seed that saw different data.
@@ -111,7 +114,7 @@ def summarise(cells: Sequence[FinishedCell], notes: Sequence[str] = ()) -> Table
         groups.setdefault(cell.cell.method.label, []).append(cell)
     first = cells[0]
     metrics = list(first.values)
-    rows = {metric: _rows(groups, metric) for metric in metrics}
+    rows = {metric: [replace(row, chosen=(chosen or {}).get(row.label)) for row in _rows(groups, metric)] for metric in metrics}
     kept = [*notes, *_notes(groups, rows[metrics[0]])]
     return Table(str(first.record["dataset"]), metrics, rows, len(first.users), kept)
 

@@ -61,7 +61,12 @@ def _cells(row: Row, bold: Callable[[str], str]) -> list[str]:
             f"{_signed(seeds.d_z)} / {_signed(seeds.rank_biserial)}",
         ]
     seconds = "n/a" if row.epoch_seconds is None else f"{row.epoch_seconds:.2f}"
-    return [row.label, bold(value) if row.is_best else value, difference, *tests, seconds]
+    chosen = [] if row.chosen is None else [row.chosen]
+    return [row.label, bold(value) if row.is_best else value, difference, *tests, seconds, *chosen]
+
+
+def _headers(rows: Sequence[Row]) -> tuple[str, ...]:
+    return _HEADERS if rows[0].chosen is None else (*_HEADERS, "chosen")
 
 
 def metric_name(name: str) -> str:
@@ -80,7 +85,8 @@ def markdown_table(table: Table) -> str:
     """Write one Markdown table per metric, then the caption and the notes."""
     parts = []
     for metric, rows in table.rows.items():
-        lines = [f"### {_about(table, metric)}", "", _md_line(_HEADERS), "|---|" + "---:|" * (len(_HEADERS) - 1)]
+        headers = _headers(rows)
+        lines = [f"### {_about(table, metric)}", "", _md_line(headers), "|---|" + "---:|" * (len(headers) - 1)]
         lines += [_md_line(_cells(row, "**{}**".format)) for row in rows]
         parts.append("\n".join(lines))
     return "\n\n".join([*parts, CAPTION.replace("*", "\\*"), *(f"- {note}" for note in table.notes)]) + "\n"
@@ -98,12 +104,12 @@ def csv_table(table: Table) -> str:
     head = ["metric", "method", "baseline", "seeds", "mean", "std", "best", "reference", "improvement", "epoch_seconds"]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*head, *tests, *p])
+    writer.writerow([*head, *tests, *p, "chosen"])
     for metric, rows in table.rows.items():
         for row in rows:
             seeds = " ".join(map(str, row.seeds))
             known = [metric, row.label, row.is_baseline, seeds, row.mean, row.std, row.is_best, row.is_reference]
-            writer.writerow([*known, row.improvement, row.epoch_seconds, *_test_numbers(row)])
+            writer.writerow([*known, row.improvement, row.epoch_seconds, *_test_numbers(row), row.chosen])
     return stream.getvalue()
 
 
@@ -122,6 +128,7 @@ def latex_table(table: Table) -> str:
     """Write one ``table*`` environment per metric; needs the package booktabs."""
     parts = ["% needs \\usepackage{booktabs}"]
     for metric, rows in table.rows.items():
+        headers = _headers(rows)
         body = [_tex_line(_cells(row, "\0{}\1".format)) for row in rows]
         caption = escape_latex(" ".join([f"{_about(table, metric)}.", CAPTION, *table.notes]))
         lines = [
@@ -129,9 +136,9 @@ def latex_table(table: Table) -> str:
             r"\centering",
             r"\small",
             rf"\caption{{{caption}}}",
-            rf"\begin{{tabular}}{{l{'r' * (len(_HEADERS) - 1)}}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(headers) - 1)}}}",
             r"\toprule",
-            _tex_line(_HEADERS),
+            _tex_line(headers),
             r"\midrule",
             *body,
             r"\bottomrule",

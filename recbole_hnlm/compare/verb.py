@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from recbole_hnlm.compare.plan import Cell
+    from recbole_hnlm.compare.tuning import Tuned
 
 __all__ = ["COMPARE_EXAMPLES", "COMPARE_HELP", "add_compare_options", "run_compare"]
 
@@ -23,6 +24,8 @@ COMPARE_EXAMPLES = """examples:
       --seeds=5 --out=comparison
   recbole-hnlm compare --dataset=ml-100k --models=LightGCN,NeuMF --negative_samplers=dns --seeds=1,2,3 --out=comparison \\
       --epochs=50 --LightGCN.n_layers=3
+  recbole-hnlm compare --dataset=ml-100k --models=LightGCN,HNLMLightGCN --negative_samplers=dns,ahns --out=comparison \\
+      --grid learning_rate=0.001,0.002,0.005 --grid ahns.ahns_beta=1,10
 A plain name is that backbone with the sampler and without an LLM; HNLM<Name> is the same with the semantic part. Run the same
 command again to go on: finished cells are reused, changed settings make new ones."""
 
@@ -35,6 +38,13 @@ def add_compare_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder of the cells and of the tables")
     parser.add_argument("--dataset", help="name of the dataset; `dataset:` in YAML works too")
     parser.add_argument("--config_files", action="append", default=[], metavar="FILES", help="YAML files for every cell")
+    parser.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="[NAME.]KEY=V1,V2",
+        help="tune every row (of that model or sampler) on validation with the first seed; may be repeated",
+    )
     parser.add_argument("--vary_split", action="store_true", help="let every seed have its own split of the data")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="cells that run at once (default 1)")
     parser.add_argument("--only", metavar="I/N", help="run the I-th of N shares, to run the others elsewhere")
@@ -57,6 +67,7 @@ def run_compare(args: argparse.Namespace, config_files: tuple[str, ...], rest: S
     from recbole_hnlm.compare.jobs import run_cells, share_of  # noqa: PLC0415
     from recbole_hnlm.compare.plan import PlanRequest, make_plan  # noqa: PLC0415
     from recbole_hnlm.compare.store import is_finished  # noqa: PLC0415
+    from recbole_hnlm.compare.tuning import tune_rows  # noqa: PLC0415
 
     if args.jobs < 1:
         raise ConfigError(f"jobs: expected at least 1, got {args.jobs}")
@@ -69,18 +80,27 @@ def run_compare(args: argparse.Namespace, config_files: tuple[str, ...], rest: S
         dataset=args.dataset,
         config_files=config_files,
         argv=tuple(rest),
+        grid=tuple(args.grid),
     )
-    plan = make_plan(request)
-    mine = share_of(plan, args.only)
-    waiting = [cell for cell in mine if not is_finished(folder, cell)]
+    failures: dict[str, str] = {}
+
+    def run_missing(cells: Sequence[Cell], what: str = "tuning: ") -> None:
+        waiting = [cell for cell in cells if not is_finished(folder, cell)]
+        _say(f"{what}{len(cells)} in this share, {len(cells) - len(waiting)} reused, {len(waiting)} to run")
+        if waiting:
+            failures.update(run_cells(folder, waiting, args.jobs, len(cells) - len(waiting)))
+
+    tuned = tune_rows(folder, request, args.only, run_missing, failures) if request.grid else None
+    plan = make_plan(request, tuned.points if tuned else None)
+    # With a grid whole rows are shared out: whoever tunes a row knows its point.
+    mine = [cell for cell in plan if cell.method.label in tuned.mine] if tuned else share_of(plan, args.only)
     without = sorted({cell.method.model for cell in plan if cell.method.sampler is None})
     if without:
         _say(f"without a negative sampler, one row each: {', '.join(without)}")
-    _say(f"{len(plan)} cells in all, {len(mine)} in this share, {len(mine) - len(waiting)} reused, {len(waiting)} to run")
-    failures = run_cells(folder, waiting, args.jobs, len(mine) - len(waiting)) if waiting else {}
-    _write_tables(folder, plan, failures)
+    run_missing(mine, f"{len(plan)} cells in all, ")
+    _write_tables(folder, plan, failures, tuned)
     if failures:
-        lines = [f"{len(failures)} of {len(mine)} cells failed; run the same command again for them alone"]
+        lines = [f"{len(failures)} cells failed; run the same command again for them alone"]
         lines += [f"  {identity}: {reason}" for identity, reason in failures.items()]
         sys.stderr.write("\n".join(lines) + "\n")
     return 1 if failures else 0
@@ -91,7 +111,7 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
-def _write_tables(folder: Path, plan: Sequence[Cell], failures: dict[str, str]) -> None:
+def _write_tables(folder: Path, plan: Sequence[Cell], failures: dict[str, str], tuned: Tuned | None) -> None:
     from recbole_hnlm.atomic import replacing  # noqa: PLC0415
     from recbole_hnlm.compare.picture import draw_table  # noqa: PLC0415
     from recbole_hnlm.compare.store import is_finished, read_cell  # noqa: PLC0415
@@ -101,11 +121,13 @@ def _write_tables(folder: Path, plan: Sequence[Cell], failures: dict[str, str]) 
     finished = [read_cell(folder, cell) for cell in plan if is_finished(folder, cell)]
     missing = [cell.id for cell in plan if not is_finished(folder, cell)]
     notes = [f"{len(missing)} of {len(plan)} cells are missing: failed, or not run yet."] if missing else []
-    table = summarise(finished, notes) if finished else None
+    notes += tuned.notes(finished[0].record) if tuned and finished else []
+    table = summarise(finished, notes, tuned.chosen() if tuned else None) if finished else None
     results: dict[str, Any] = {
         "cells": [cell.id for cell in plan],
         "missing": missing,
         "failures": failures,
+        "grid": tuned.to_json() if tuned else None,
         "table": table.to_json() if table else None,
     }
     texts = {"results.json": json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n"}
