@@ -72,9 +72,24 @@ def test_plain_names_are_the_backbone_without_an_llm():
     assert (methods[1].keys["negative_route"], "negative_route" in methods[3].keys) == ("none", False)
 
 
+def test_an_entry_can_have_samplers_of_its_own():
+    methods = resolve_methods(["LightGCN:ahns:uniform", "HNLMBPR", "HNLMNGCF:dns"], ["mixgcf"])
+    assert [method.label for method in methods] == [
+        "LightGCN + ahns",
+        "LightGCN + uniform",
+        "HNLMBPR + mixgcf",
+        "HNLMNGCF + dns",
+    ]
+
+
 @pytest.mark.parametrize(
     ("models", "samplers", "message"),
     [
+        (["BPR:dsn"], ["dns"], "models: there is no dsn"),
+        (["BPR:"], ["dns"], "models: there is no ''"),
+        (["BPR:dns:dns"], ["dns"], "models: BPR: dns is given twice"),
+        (["Pop:dns"], ["dns"], "Pop is RecBole's own and takes none"),
+        (["BPR", "BPR:uniform"], ["dns"], "BPR is given twice"),
         (["BPR"], ["dsn"], "there is no dsn; the nearest valid one is dns"),
         (["BRP"], ["dns"], "no model is named 'BRP'"),
         (["BPR", "BPR"], ["dns"], "BPR is given twice"),

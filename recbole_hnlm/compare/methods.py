@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from recbole_hnlm.config import Config
 
-__all__ = ["Method", "metrics_of", "parse_seeds", "resolve_methods"]
+__all__ = ["Method", "metrics_of", "model_name", "parse_seeds", "resolve_methods"]
 
 _PREFIX = "HNLM"
 
@@ -70,38 +70,58 @@ def parse_seeds(text: str, first: int) -> list[int]:
     return numbers
 
 
+def model_name(entry: str) -> str:
+    """Return the model of an entry of ``--models``: ``HNLMLightGCN`` of ``HNLMLightGCN:dns``."""
+    return entry.partition(":")[0]
+
+
 def resolve_methods(models: Sequence[str], samplers: Sequence[str]) -> list[Method]:
     """Return the rows of the table, in the order of the lists.
 
     A plain name with an ``HNLM`` counterpart runs that counterpart without an LLM, under ``uniform`` too, so that the
     sampler is all that differs between its rows; the counterparts equal RecBole's models where RecBole has them.
 
+    Args:
+        models: names; ``NAME:SAMPLER`` (and ``NAME:SAMPLER:SAMPLER``) has samplers of its own in the place of ``samplers``.
+        samplers: names of negative samplers.
+
     Raises:
-        ConfigError: an unknown model or sampler, or a name that is given twice.
+        ConfigError: an unknown model or sampler, one that is given twice, or samplers for a model that has none.
     """
-    for what, names in (("models", models), ("negative_samplers", samplers)):
-        if not names:
-            raise ConfigError(f"{what}: expected one or more names, separated by commas")
-        doubled = sorted({name for name in names if names.count(name) > 1})
-        if doubled:
-            raise ConfigError(f"{what}: {', '.join(doubled)} is given twice")
-    known = negative_sampler_names()
-    unknown = [f"{name}{nearest(name, known)}" for name in samplers if name not in known]
-    if unknown:
-        raise ConfigError(f"negative_samplers: there is no {', no '.join(unknown)}")
+    _check_names("models", [model_name(entry) for entry in models])
+    _check_names("negative_samplers", samplers)
     methods: list[Method] = []
-    for model in models:
+    for entry in models:
+        model, colon, listed = entry.partition(":")
+        own = listed.split(":") if colon else list(samplers)
+        _check_names(f"models: {model}", own)
+        _check_samplers("models" if colon else "negative_samplers", own)
         has_sampler = getattr(get_model_class(model), "uses_hnlm_data", False)
         counterpart = f"{_PREFIX}{model}"
-        if model.startswith(_PREFIX) and has_sampler:
-            methods += [Method(model, sampler, model, {"negative_sampler": sampler}) for sampler in samplers]
-        elif counterpart in model_names():
-            methods += [Method(model, name, counterpart, {**_PLAIN, "negative_sampler": name}) for name in samplers]
+        if not model.startswith(_PREFIX) and counterpart in model_names():
+            methods += [Method(model, name, counterpart, {**_PLAIN, "negative_sampler": name}) for name in own]
         elif has_sampler:
-            methods += [Method(model, sampler, model, {"negative_sampler": sampler}) for sampler in samplers]
+            methods += [Method(model, name, model, {"negative_sampler": name}) for name in own]
+        elif colon:
+            raise ConfigError(f"models: {model} is RecBole's own and takes none of our negative samplers; leave out :{listed}")
         else:
             methods.append(Method(model, None, model))
     return methods
+
+
+def _check_names(what: str, names: Sequence[str]) -> None:
+    if not names:
+        raise ConfigError(f"{what}: expected one or more names, separated by commas")
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise ConfigError(f"{what}: {', '.join(doubled)} is given twice")
+
+
+def _check_samplers(what: str, samplers: Sequence[str]) -> None:
+    known = negative_sampler_names()
+    unknown = [f"{name or repr(name)}{nearest(name, known)}" for name in samplers if name not in known]
+    if unknown:
+        raise ConfigError(f"{what}: there is no {', no '.join(unknown)}")
 
 
 def metrics_of(config: Mapping[str, Any] | Config) -> list[tuple[str, int]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from recbole_hnlm.compare.grid import GridKey, parse_grid, points_of
 from recbole_hnlm.compare.identity import cell_id
-from recbole_hnlm.compare.methods import Method, metrics_of, parse_seeds, resolve_methods
+from recbole_hnlm.compare.methods import Method, metrics_of, model_name, parse_seeds, resolve_methods
 from recbole_hnlm.config import Config
 from recbole_hnlm.config_checks import nearest
 from recbole_hnlm.errors import ConfigError
@@ -16,7 +16,7 @@ from recbole_hnlm.values import split_argv
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Cell", "PlanRequest", "make_plan", "make_trials"]
+__all__ = ["Cell", "PlanRequest", "grid_of", "make_plan", "make_trials"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class PlanRequest:
     """What the command line says.
 
     Attributes:
-        models: names as given.
+        models: names as given, ``NAME`` or ``NAME:SAMPLER``.
         samplers: names of negative samplers.
         seeds: a number of seeds, or a list with commas.
         vary_split: let every seed have its own split.
@@ -89,8 +89,9 @@ class _Frame(NamedTuple):
 
 def _frame(request: PlanRequest) -> _Frame:
     methods = resolve_methods(request.models, request.samplers)
-    shared, scoped = _scoped_keys(request.argv, request.models)
-    grid = parse_grid(request.grid, request.models, request.samplers)
+    names = [model_name(entry) for entry in request.models]
+    shared, scoped = _scoped_keys(request.argv, names)
+    grid = _grid(request, methods)
     own = ["model", "dataset", "negative_sampler", "resume", *(["seed"] if "," in request.seeds else [])]
     taken = [key for key in own if key in shared]
     if taken:
@@ -106,6 +107,20 @@ def _frame(request: PlanRequest) -> _Frame:
     if request.vary_split and split is not None:
         raise ConfigError(f"vary_split gives every seed its own split: leave out split_seed={split}")
     return _Frame(methods, shared, scoped, grid, seeds, split)
+
+
+def _grid(request: PlanRequest, methods: Sequence[Method]) -> list[GridKey]:
+    samplers = dict.fromkeys(method.sampler for method in methods if method.sampler is not None)
+    return parse_grid(request.grid, [model_name(entry) for entry in request.models], list(samplers))
+
+
+def grid_of(request: PlanRequest) -> list[GridKey]:
+    """Return the keys that rows are tuned over.
+
+    Raises:
+        ConfigError: as :func:`make_plan`, of names and of the grid.
+    """
+    return _grid(request, resolve_methods(request.models, request.samplers))
 
 
 def _cells(request: PlanRequest, frame: _Frame, method: Method, point: Mapping[str, str], seeds: Sequence[int]) -> list[Cell]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from recbole_hnlm.compare.grid import Choice, GridKey, choose, edge_note, grid_note, parse_grid, point_text
+from recbole_hnlm.compare.grid import Choice, GridKey, choose, edge_note, grid_note, point_text
 from recbole_hnlm.compare.jobs import share_of
-from recbole_hnlm.compare.plan import make_trials
+from recbole_hnlm.compare.plan import grid_of, make_trials
 from recbole_hnlm.compare.store import is_finished, read_cell
 from recbole_hnlm.errors import ConfigError
 
@@ -94,5 +94,4 @@ def tune_rows(
                 f"grid: {cell.method.label} was never evaluated on validation; set eval_step and epochs so that it is"
             )
         scores[cell.id] = float(score)
-    grid = parse_grid(request.grid, request.models, request.samplers)
-    return Tuned(grid, {label: choose(row, scores, list(failures)) for label, row in trials.items()}, mine)
+    return Tuned(grid_of(request), {label: choose(row, scores, list(failures)) for label, row in trials.items()}, mine)

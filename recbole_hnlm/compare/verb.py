@@ -32,7 +32,12 @@ command again to go on: finished cells are reused, changed settings make new one
 
 def add_compare_options(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's options."""
-    parser.add_argument("--models", required=True, metavar="NAMES", help="names of models, separated by commas")
+    parser.add_argument(
+        "--models",
+        required=True,
+        metavar="NAMES",
+        help="names of models, separated by commas; NAME:SAMPLER for one sampler only",
+    )
     parser.add_argument("--negative_samplers", default="uniform", metavar="NAMES", help="names of samplers (default uniform)")
     parser.add_argument("--seeds", default="5", metavar="N|LIST", help="seeds from the key seed on, or a list (default 5)")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder of the cells and of the tables")
