@@ -6,7 +6,10 @@ import argparse
 import errno
 import importlib
 import re
+import signal
 import sys
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +19,7 @@ from recbole_hnlm.errors import USER_ERROR_EXIT_CODE, ConfigError, HNLMError
 from recbole_hnlm.prepare.verb import PREPARE_EXAMPLES, PREPARE_HELP, PREPARE_NOTES, add_prepare_options, run_prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from recbole_hnlm.launch import RunRequest
 
@@ -238,18 +241,39 @@ def _doctor(args: argparse.Namespace, rest: Sequence[str]) -> int:
     return USER_ERROR_EXIT_CODE if any(check.is_failure for check in checks) else 0
 
 
+@contextmanager
+def _terminable() -> Iterator[list[int]]:
+    """Let SIGTERM interrupt like Ctrl-C, so that workers are ended and the way to go on is said; yield those that came."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _guarded(handler: Callable[[argparse.Namespace, Sequence[str]], int], args: argparse.Namespace, rest: list[str]) -> int:
     """Run a verb and turn what the user can mend into one line and an exit code."""
     from recbole_hnlm.logger import quiet_recbole  # noqa: PLC0415
 
     quiet_recbole()
+    came: list[int] = []
     try:
-        return handler(args, rest)
+        with _terminable() as came:
+            return handler(args, rest)
     except HNLMError as error:
         message, code = f"error: {' '.join(str(error).split())}", USER_ERROR_EXIT_CODE
     except KeyboardInterrupt as interrupt:
         kept = str(interrupt) or "what was finished is kept; run the same command again to go on"
-        message, code = f"interrupted: {kept}", _INTERRUPTED_EXIT_CODE
+        message, code = f"interrupted: {kept}", 128 + came[0] if came else _INTERRUPTED_EXIT_CODE
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -266,7 +290,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0, 1 where cells of a comparison failed, 2 for what the user can mend (one line on standard error says how), 130 when
-        interrupted.
+        interrupted, 143 when terminated.
     """
     parser = _parser()
     args, rest = parser.parse_known_args(argv)

@@ -2,7 +2,10 @@
 
 import errno
 import json
+import os
+import signal
 import sys
+import time
 import types
 
 import pytest
@@ -103,6 +106,19 @@ def test_interruptions_and_full_disks_are_one_line(monkeypatch, capsys, raised, 
     monkeypatch.setattr(launch, "launch", fail)
     assert run_script(["--model=BPR", "--dataset=ml-100k"]) == code
     assert capsys.readouterr().err.startswith(message)
+
+
+def test_a_termination_is_an_interruption_with_its_own_exit_code(monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+
+    def wait(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(30)
+
+    monkeypatch.setattr(launch, "launch", wait)
+    assert run_script(["--model=BPR", "--dataset=ml-100k"]) == 143
+    assert capsys.readouterr().err.startswith("interrupted: what was finished is kept")
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_bugs_keep_their_traceback(monkeypatch):
