@@ -108,6 +108,13 @@ def test_interruptions_and_full_disks_are_one_line(monkeypatch, capsys, raised, 
     assert capsys.readouterr().err.startswith(message)
 
 
+def test_a_model_of_one_epoch_is_evaluated_whatever_eval_step_says(workdir, tiny_keys, capsys):
+    argv = ["--model=Pop", "--dataset=tiny", *_arguments({**tiny_keys, "epochs": 10, "eval_step": 4})]
+    assert run_script(argv) == 0
+    record = json.loads((workdir / capsys.readouterr().out.splitlines()[-1].removeprefix("results: ")).read_text())
+    assert record["best_valid_score"] > 0
+
+
 def test_a_termination_is_an_interruption_with_its_own_exit_code(monkeypatch, capsys):
     before = signal.getsignal(signal.SIGTERM)
 

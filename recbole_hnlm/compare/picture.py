@@ -49,7 +49,7 @@ def draw_table(table: Table, path: Path) -> None:
         axis.set(xlim=(0, 1.22 * widest), xlabel=metric_name(metric), yticks=range(len(rows)), yticklabels=labels)
         axis.grid(visible=True, axis="x", alpha=0.3)
         axis.set_axisbelow(True)
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(labels) - 0.4, -0.6)
     seeds = max(len(row.seeds) for row in table.rows[table.metrics[0]])
     spread = "bars: mean, whiskers: standard deviation" if seeds > 1 else "no whiskers: one seed"
     figure.suptitle(f"{table.dataset}, {seeds} seed{'s' if seeds > 1 else ''} ({spread})", fontsize="medium")

@@ -61,9 +61,14 @@ class ResumableTraining:
     config: Any
     model: Any
     optimizer: Any
+    epochs: int
+    eval_step: int
 
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)  # type: ignore[call-arg]
+        # RecBole caps eval_step before its trainer of models that are counted, not trained, sets its one epoch: Pop would
+        # never be evaluated.
+        self.eval_step = min(self.eval_step, self.epochs)
         folder = Path(config["checkpoint_dir"])
         self.saved_model_file = str(folder / f"{config['run_id']}.pth")
         self.last_model_file = str(folder / f"{config['run_id']}{LAST_SUFFIX}")
