@@ -18,6 +18,7 @@ from recbole_hnlm.data.atomic_text import clean_text, cut_text
 __all__ = [
     "MAX_TEXT_CHARS",
     "MISSING_WORDS",
+    "RATING_CELLS",
     "RecordError",
     "id_cell",
     "number_cell",
@@ -63,7 +64,8 @@ _TAGS = re.compile(
     r"style|sub|sup|table|tbody|td|th|thead|tr|tt|u|ul|video)\b[^<>]*>",
     re.IGNORECASE,
 )
-_RATINGS = {value / 2: f"{value / 2:g}" for value in range(11)}
+RATING_CELLS = {value / 2: f"{value / 2:g}" for value in range(11)}
+"""Cells of the usual ratings, 0 to 5 in halves."""
 
 
 class RecordError(ValueError):
@@ -101,7 +103,7 @@ def number_cell(value: object) -> str:
         RecordError: anything else.
     """
     if (type(value) is float or type(value) is int) and math.isfinite(value):
-        return _RATINGS.get(value) or f"{value:.10g}"
+        return RATING_CELLS.get(value) or f"{value:.10g}"
     raise RecordError("a rating that is no number")
 
 
