@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recbole_hnlm.prepare.escaping import (
+    END_OF_TIME,
     MAX_TEXT_CHARS,
     MISSING_WORDS,
     RATING_CELLS,
@@ -75,6 +76,8 @@ def seconds_cells(values: Sequence[Any]) -> list[str]:
     Raises:
         RecordError: a value that is no time in seconds.
     """
+    if set(map(type, values)) == {int} and min(values) >= 0 and max(values) < END_OF_TIME:
+        return list(map(str, values))
     return list(map(seconds_cell, values))
 
 

@@ -46,8 +46,9 @@ def _write_inter(stream: BinaryIO, source: Source, report: PrepareReport, limit:
     for users, items, ratings, times, reviews in read_columns(report.reviews, "reviews", source.review, source.unusual, limit):
         seen.extend(users, items)
         seconds = list(map(float, times))
-        report.first_time = min(report.first_time, *seconds)
-        report.last_time = max(report.last_time, *seconds)
+        first, last = min(seconds), max(seconds)
+        report.first_time = min(report.first_time, first)
+        report.last_time = max(report.last_time, last)
         texts = [text_cells(reviews)] if with_reviews else []
         _write(stream, zip(users, items, ratings, times, *texts, strict=True))
     report.interactions, report.items = len(seen), len(seen.items)

@@ -84,14 +84,16 @@ def text_of(value: object) -> str:
     return " ".join(part for part in value if isinstance(part, str)) if isinstance(value, list) else ""
 
 
+def _flat(names: object) -> Iterable[str]:
+    if isinstance(names, str):
+        yield names
+    elif isinstance(names, list):
+        for part in names:
+            yield from _flat(part)
+
+
 def joined(names: object) -> str:
     """Join category names, lists of lists flattened, each name once: ``Toys & Games, Dolls``."""
-
-    def flat(value: object) -> Iterable[str]:
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, list):
-            for part in value:
-                yield from flat(part)
-
-    return ", ".join(dict.fromkeys(name.strip() for name in flat(names) if name.strip()))
+    if not isinstance(names, list) or set(map(type, names)) != {str}:  # no single path, which most records have
+        names = list(_flat(names))
+    return ", ".join(filter(None, dict.fromkeys(map(str.strip, names))))
