@@ -7,22 +7,15 @@ https://jmcauley.ucsd.edu/data/amazon/index_2014.html
 
 from __future__ import annotations
 
-from recbole_hnlm.prepare.escaping import id_cell, number_cell, seconds_cell
+from recbole_hnlm.prepare.escaping import id_cell
 from recbole_hnlm.prepare.parsing import python_literal
-from recbole_hnlm.prepare.source import ItemRow, Record, ReviewRow, Source, joined, text_of
+from recbole_hnlm.prepare.source import ItemRow, Record, Source, item_reader, joined, review_reader, text_of
 
-__all__ = ["AMAZON_2014", "review_row"]
+__all__ = ["AMAZON_2014", "review_columns"]
 
 
-def review_row(record: Record) -> ReviewRow:
-    """Read a review; the 2018 edition has the same fields."""
-    return (
-        id_cell(record["reviewerID"]),
-        id_cell(record["asin"]),
-        number_cell(record["overall"]),
-        seconds_cell(record["unixReviewTime"]),
-        text_of(record.get("reviewText")),
-    )
+review_columns = review_reader(user="reviewerID", item="asin", rating="overall", time="unixReviewTime", text="reviewText")
+"""Reads reviews; the 2018 edition has the same fields."""
 
 
 def _item_row(record: Record) -> ItemRow:
@@ -39,7 +32,7 @@ AMAZON_2014 = Source(
     name="amazon2014",
     files="reviews_*.json.gz, meta_*.json.gz",
     item_fields=("title", "categories", "brand", "description"),
-    review=review_row,
-    item=_item_row,
+    review=review_columns,
+    item=item_reader(_item_row),
     unusual=python_literal,
 )

@@ -6,9 +6,9 @@ titles hold a script of the scraped page, told by its ``getTime``; those are lef
 
 from __future__ import annotations
 
-from recbole_hnlm.prepare.amazon2014 import review_row
+from recbole_hnlm.prepare.amazon2014 import review_columns
 from recbole_hnlm.prepare.escaping import id_cell
-from recbole_hnlm.prepare.source import ItemRow, Record, Source, joined, text_of
+from recbole_hnlm.prepare.source import ItemRow, Record, Source, item_reader, joined, text_of
 
 __all__ = ["AMAZON_2018"]
 
@@ -28,6 +28,6 @@ AMAZON_2018 = Source(
     name="amazon2018",
     files="<Category>.json.gz, meta_<Category>.json.gz",
     item_fields=("title", "categories", "brand", "description"),
-    review=review_row,
-    item=_item_row,
+    review=review_columns,
+    item=item_reader(_item_row),
 )

@@ -7,23 +7,22 @@ Published fields: reviews ``user_id, parent_asin, rating, timestamp`` (milliseco
 
 from __future__ import annotations
 
-from recbole_hnlm.prepare.escaping import RecordError, id_cell, number_cell, seconds_cell
-from recbole_hnlm.prepare.source import ItemRow, Record, ReviewRow, Source, joined, text_of
+from typing import TYPE_CHECKING, cast
+
+from recbole_hnlm.prepare.columns import seconds_cells
+from recbole_hnlm.prepare.escaping import RecordError, id_cell
+from recbole_hnlm.prepare.source import ItemRow, Record, Source, item_reader, joined, review_reader, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["AMAZON_2023"]
 
 
-def _review_row(record: Record) -> ReviewRow:
-    milliseconds = record["timestamp"]
-    if type(milliseconds) is not int:
+def _seconds(milliseconds: Sequence[object]) -> list[str]:
+    if set(map(type, milliseconds)) != {int}:
         raise RecordError("a time that is no whole number of milliseconds")
-    return (
-        id_cell(record["user_id"]),
-        id_cell(record["parent_asin"]),
-        number_cell(record["rating"]),
-        seconds_cell(milliseconds / 1000),
-        text_of(record.get("text")),
-    )
+    return seconds_cells([time / 1000 for time in cast("Sequence[int]", milliseconds)])
 
 
 def _item_row(record: Record) -> ItemRow:
@@ -42,6 +41,6 @@ AMAZON_2023 = Source(
     name="amazon2023",
     files="<Category>.jsonl.gz, meta_<Category>.jsonl.gz",
     item_fields=("title", "categories", "brand", "description"),
-    review=_review_row,
-    item=_item_row,
+    review=review_reader(user="user_id", item="parent_asin", rating="rating", time="timestamp", text="text", seconds=_seconds),
+    item=item_reader(_item_row),
 )

@@ -12,8 +12,8 @@ import psutil
 from recbole_hnlm import __version__
 from recbole_hnlm.atomic import replacing
 from recbole_hnlm.errors import ConfigError, DataError
-from recbole_hnlm.prepare.escaping import text_cell
-from recbole_hnlm.prepare.lines import FileTally, read_rows
+from recbole_hnlm.prepare.columns import text_cells
+from recbole_hnlm.prepare.lines import FileTally, read_columns
 from recbole_hnlm.prepare.registry import SOURCES
 from recbole_hnlm.prepare.report import PrepareReport
 from recbole_hnlm.prepare.seen import SeenPairs
@@ -43,14 +43,14 @@ def _write_inter(stream: BinaryIO, source: Source, report: PrepareReport, limit:
     """Write the interactions, one a usable record, in the order of the dump."""
     _write(stream, [[*_INTER_COLUMNS, "review:token_seq"] if with_reviews else _INTER_COLUMNS])
     seen = SeenPairs()
-    for rows in read_rows(report.reviews, "reviews", source.review, source.unusual, limit):
-        *cells, reviews = zip(*rows, strict=True)
-        users, items, _, times = cells
+    for users, items, ratings, times, reviews in read_columns(report.reviews, "reviews", source.review, source.unusual, limit):
         seen.extend(users, items)
         seconds = list(map(float, times))
-        report.first_time = min(report.first_time, *seconds)
-        report.last_time = max(report.last_time, *seconds)
-        _write(stream, zip(*cells, map(text_cell, reviews), strict=True) if with_reviews else zip(*cells, strict=True))
+        first, last = min(seconds), max(seconds)
+        report.first_time = min(report.first_time, first)
+        report.last_time = max(report.last_time, last)
+        texts = [text_cells(reviews)] if with_reviews else []
+        _write(stream, zip(users, items, ratings, times, *texts, strict=True))
     report.interactions, report.items = len(seen), len(seen.items)
     report.users, pairs = seen.distinct()
     report.repeated = report.interactions - pairs
@@ -62,19 +62,20 @@ def _write_item(stream: BinaryIO, source: Source, report: PrepareReport, limit: 
     _write(stream, [["item_id:token", *(f"{field}:token_seq" for field in source.item_fields)]])
     described: set[str] = set()
     filled = [0] * len(source.item_fields)
-    for rows in read_rows(report.meta, "metadata", source.item, source.unusual, limit):
-        cells = []
-        for item, *texts in rows:
+    for ids, *texts in read_columns(report.meta, "metadata", source.item, source.unusual, limit):
+        new = []
+        for place, item in enumerate(ids):
             if item not in items:
                 report.meta_unused += 1
             elif item in described:
                 report.meta_repeated += 1
             else:
                 described.add(item)
-                cells.append([item, *map(text_cell, texts)])
-        for place in range(len(filled)):
-            filled[place] += sum(bool(row[place + 1]) for row in cells)
-        _write(stream, cells)
+                new.append(place)
+        columns = [text_cells([column[place] for place in new]) for column in texts]
+        for number, column in enumerate(columns):
+            filled[number] += len(new) - column.count("")
+        _write(stream, zip([ids[place] for place in new], *columns, strict=True))
     # RecBole drops the interactions of items that a loaded .item lacks (filter_inter_by_user_or_item).
     _write(stream, ([item, *[""] * len(filled)] for item in items if item not in described))
     report.items_without_meta = report.items - len(described)

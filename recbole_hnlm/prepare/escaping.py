@@ -16,8 +16,10 @@ import re
 from recbole_hnlm.data.atomic_text import clean_text, cut_text
 
 __all__ = [
+    "END_OF_TIME",
     "MAX_TEXT_CHARS",
     "MISSING_WORDS",
+    "RATING_CELLS",
     "RecordError",
     "id_cell",
     "number_cell",
@@ -55,7 +57,8 @@ MISSING_WORDS = frozenset(
     }
 )
 _LONGEST_MISSING = max(map(len, MISSING_WORDS))
-_END_OF_TIME = 4_102_444_800  # 2100-01-01; milliseconds of any date since 1973 lie beyond it
+END_OF_TIME = 4_102_444_800
+"""2100-01-01 in seconds since 1970; milliseconds of any date since 1973 lie beyond it."""
 
 _UNSAFE_ID = re.compile(r'^"|[\x00-\x1f\x7f]')
 _TAGS = re.compile(
@@ -63,7 +66,8 @@ _TAGS = re.compile(
     r"style|sub|sup|table|tbody|td|th|thead|tr|tt|u|ul|video)\b[^<>]*>",
     re.IGNORECASE,
 )
-_RATINGS = {value / 2: f"{value / 2:g}" for value in range(11)}
+RATING_CELLS = {value / 2: f"{value / 2:g}" for value in range(11)}
+"""Cells of the usual ratings, 0 to 5 in halves."""
 
 
 class RecordError(ValueError):
@@ -101,7 +105,7 @@ def number_cell(value: object) -> str:
         RecordError: anything else.
     """
     if (type(value) is float or type(value) is int) and math.isfinite(value):
-        return _RATINGS.get(value) or f"{value:.10g}"
+        return RATING_CELLS.get(value) or f"{value:.10g}"
     raise RecordError("a rating that is no number")
 
 
@@ -112,9 +116,9 @@ def seconds_cell(value: float) -> str:
         RecordError: no number, or a time before 1970 or after 2100.
     """
     if type(value) is int:
-        if 0 <= value < _END_OF_TIME:
+        if 0 <= value < END_OF_TIME:
             return str(value)
-    elif type(value) is float and 0 <= value < _END_OF_TIME:
+    elif type(value) is float and 0 <= value < END_OF_TIME:
         return f"{value:.3f}".rstrip("0").rstrip(".")
     raise RecordError("a time that is no number of seconds between 1970 and 2100")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import orjson
 from isal import igzip, isal_zlib
@@ -17,11 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from recbole_hnlm.prepare.source import Record
+    from recbole_hnlm.prepare.source import Columns, Reader
 
-__all__ = ["FileTally", "read_rows"]
-
-RowT = TypeVar("RowT")
+__all__ = ["FileTally", "read_columns"]
 
 _CHUNK = 64 << 10  # bytes of text read at once: some hundred records, whose objects stay within the processor's cache
 _LONGEST_LINE = 64 << 20
@@ -144,41 +142,45 @@ def _parsed(lines: list[bytes], unusual: Callable[[bytes], object], tally: FileT
     return records
 
 
-def _understood(read: Callable[[Record], RowT], records: list[Any], tally: FileTally) -> list[RowT]:
-    """Read records, counting those that cannot be used."""
+def _understood(read: Reader, records: list[Any], tally: FileTally) -> Columns | None:
+    """Read records, counting those that cannot be used; None where none can."""
+    if not records:
+        return None
     try:
-        return list(map(read, records))
+        return read(records)
     except (KeyError, TypeError, RecordError):
         pass  # at least one cannot
-    rows = []
+    usable = []
     for number, record in enumerate(records, tally.records + 1):
         if not isinstance(record, dict):
             tally.leave_out(number, record, None)
             continue
         try:
-            rows.append(read(record))
+            read([record])
         except KeyError as error:
             tally.leave_out(number, record, f"no field {error.args[0]!r}")
         except RecordError as error:
             tally.leave_out(number, record, str(error))
-    return rows
+        else:
+            usable.append(record)
+    return read(usable) if usable else None
 
 
-def read_rows(
+def read_columns(
     tally: FileTally,
     description: str,
-    read: Callable[[Record], RowT],
+    read: Reader,
     unusual: Callable[[bytes], object],
     max_broken_share: float,
-) -> Iterator[list[RowT]]:
-    """Yield the rows of a file of one JSON object a line, many at a time, in the order of the file.
+) -> Iterator[Columns]:
+    """Yield the columns of a file of one JSON object a line, many records at a time, in the order of the file.
 
     Memory: some tens of MiB, whatever the file's size.
 
     Args:
         tally: names the file and takes the counts.
         description: what the progress bar calls it.
-        read: record -> row; raises KeyError or RecordError for a record that cannot be used.
+        read: records -> columns.
         unusual: reads a line that is no strict JSON; raises ValueError where it cannot.
         max_broken_share: share of records that may be unreadable or unusable.
 
@@ -187,9 +189,9 @@ def read_rows(
     """
     for lines in _line_batches(tally.path, description):
         records = _parsed(lines, unusual, tally)
-        rows = _understood(read, records, tally)
+        columns = _understood(read, records, tally)
         tally.records += len(records)
         tally.refuse_if_broken(max_broken_share, at_the_end=False)
-        if rows:
-            yield rows
+        if columns is not None:
+            yield columns
     tally.refuse_if_broken(max_broken_share)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -42,7 +42,10 @@ class SeenPairs:
         """Remember interactions, users[n] with items[n]."""
         self._users.extend(map(hash, users))
         known = self.items
-        self._items.extend([known.setdefault(item, len(known)) for item in items])
+        indices = list(map(known.get, items))
+        if None in indices:  # the rule at the start of a dump, rare afterwards
+            indices = [known.setdefault(item, len(known)) for item in items]
+        self._items.extend(cast("list[int]", indices))
 
     def distinct(self) -> tuple[int, int]:
         """Return the numbers of distinct users and of distinct (user, item) pairs."""

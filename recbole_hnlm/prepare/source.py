@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
+from recbole_hnlm.prepare.columns import id_cells, number_cells, seconds_cells
 from recbole_hnlm.prepare.parsing import relaxed_json
 
-__all__ = ["ItemRow", "Record", "ReviewRow", "Source", "joined", "text_of"]
+__all__ = ["Columns", "ItemRow", "Reader", "Record", "Source", "item_reader", "joined", "review_reader", "text_of"]
 
 Record = Mapping[str, Any]
-ReviewRow = tuple[str, str, str, str, str]
-"""Cells user_id, item_id, rating and timestamp (seconds since 1970, UTC), and the review's raw text."""
 ItemRow = tuple[str, ...]
 """The cell item_id, then the raw texts of the source's item fields."""
+Columns = tuple[Sequence[str], ...]
+"""Columns of equal length, one entry a record."""
+Reader = Callable[[Sequence[Record]], Columns]
+"""Reads at least one record into columns; raises KeyError, TypeError or RecordError where one of them cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -25,17 +29,52 @@ class Source:
         name: value of ``--source``.
         files: which published files it reads, for the help text.
         item_fields: columns of ``.item`` after item_id, in the order of :attr:`item`.
-        review: record of the reviews' file -> :data:`ReviewRow`; raises KeyError or RecordError.
-        item: record of the metadata's file -> :data:`ItemRow`; raises KeyError or RecordError.
+        review: records of the reviews' file -> cells user_id, item_id, rating and timestamp (seconds since 1970, UTC), and
+            the reviews' raw texts; see :func:`review_reader`.
+        item: records of the metadata's file -> cells item_id, and the raw texts of the item fields; see :func:`item_reader`.
         unusual: line that is no strict JSON -> record; raises ValueError where it cannot be read either.
     """
 
     name: str
     files: str
     item_fields: tuple[str, ...]
-    review: Callable[[Record], ReviewRow]
-    item: Callable[[Record], ItemRow]
+    review: Reader
+    item: Reader
     unusual: Callable[[bytes], object] = relaxed_json
+
+
+def review_reader(
+    *, user: str, item: str, rating: str, time: str, text: str, seconds: Callable[[Sequence[Any]], list[str]] = seconds_cells
+) -> Reader:
+    """Return the reader of reviews with these fields; all but the text have to be there.
+
+    Args:
+        user: field of the user's id.
+        item: field of the item's id.
+        rating: field of the rating.
+        time: field of the time.
+        text: field of the review's text.
+        seconds: values of the time's field -> cells in seconds since 1970; raises RecordError.
+    """
+    needed = itemgetter(user, item, rating, time)
+
+    def read(records: Sequence[Record]) -> Columns:
+        users, items, ratings, times = zip(*map(needed, records), strict=True)
+        texts: list[Any] = [record.get(text) for record in records]
+        if set(map(type, texts)) != {str}:
+            texts = list(map(text_of, texts))
+        return id_cells(users), id_cells(items), number_cells(ratings), seconds(times), texts
+
+    return read
+
+
+def item_reader(row: Callable[[Record], ItemRow]) -> Reader:
+    """Return the reader of metadata that gives ``row`` of each record."""
+
+    def read(records: Sequence[Record]) -> Columns:
+        return tuple(zip(*map(row, records), strict=True))
+
+    return read
 
 
 def text_of(value: object) -> str:
@@ -45,14 +84,16 @@ def text_of(value: object) -> str:
     return " ".join(part for part in value if isinstance(part, str)) if isinstance(value, list) else ""
 
 
+def _flat(names: object) -> Iterable[str]:
+    if isinstance(names, str):
+        yield names
+    elif isinstance(names, list):
+        for part in names:
+            yield from _flat(part)
+
+
 def joined(names: object) -> str:
     """Join category names, lists of lists flattened, each name once: ``Toys & Games, Dolls``."""
-
-    def flat(value: object) -> Iterable[str]:
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, list):
-            for part in value:
-                yield from flat(part)
-
-    return ", ".join(dict.fromkeys(name.strip() for name in flat(names) if name.strip()))
+    if not isinstance(names, list) or set(map(type, names)) != {str}:  # no single path, which most records have
+        names = list(_flat(names))
+    return ", ".join(filter(None, dict.fromkeys(map(str.strip, names))))

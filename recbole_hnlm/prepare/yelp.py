@@ -8,9 +8,14 @@ carry no zone and are read as UTC. Source: https://www.yelp.com/dataset/document
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from recbole_hnlm.prepare.escaping import RecordError, id_cell, number_cell, seconds_cell
-from recbole_hnlm.prepare.source import ItemRow, Record, ReviewRow, Source, joined, text_of
+from recbole_hnlm.prepare.columns import seconds_cells
+from recbole_hnlm.prepare.escaping import RecordError, id_cell
+from recbole_hnlm.prepare.source import ItemRow, Record, Source, item_reader, joined, review_reader, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["YELP"]
 
@@ -22,14 +27,8 @@ def _seconds(date: object) -> int:
         raise RecordError("a date that is not like 2016-03-09 12:30:45") from error
 
 
-def _review_row(record: Record) -> ReviewRow:
-    return (
-        id_cell(record["user_id"]),
-        id_cell(record["business_id"]),
-        number_cell(record["stars"]),
-        seconds_cell(_seconds(record["date"])),
-        text_of(record.get("text")),
-    )
+def _seconds_of_dates(dates: Sequence[object]) -> list[str]:
+    return seconds_cells(list(map(_seconds, dates)))
 
 
 def _item_row(record: Record) -> ItemRow:
@@ -45,6 +44,8 @@ YELP = Source(
     name="yelp",
     files="yelp_academic_dataset_review.json, yelp_academic_dataset_business.json",
     item_fields=("title", "categories", "city"),
-    review=_review_row,
-    item=_item_row,
+    review=review_reader(
+        user="user_id", item="business_id", rating="stars", time="date", text="text", seconds=_seconds_of_dates
+    ),
+    item=item_reader(_item_row),
 )
