@@ -120,7 +120,7 @@ class HNLMSettings(BaseModel):
     popularity_alpha: NonNegative = Field(0.75, description="Power of an item's count in the popularity sampler.")
     dns_top: AtLeastOne = Field(2, description="N of dns_mn: the negative is one of the N hardest candidates.")
     ahns_alpha: NonNegative = Field(1.0, description="Shift of the positive's score in ahns.")
-    ahns_beta: Positive = Field(0.1, description="Scale of the score that ahns looks for.")
+    ahns_beta: Positive = Field(10.0, description="Scale of the score that ahns looks for.")
     ahns_p: Annotated[float, Field(lt=-1.0)] = Field(
         -2.0, description="Power of ahns, below -1; the lower, the faster hardness falls as a positive scores better."
     )
