@@ -14,6 +14,7 @@ from recbole_hnlm import __version__
 from recbole_hnlm.config import Config
 from recbole_hnlm.environment import package_versions, peak_rss_bytes
 from recbole_hnlm.errors import ArtifactError, ConfigError
+from recbole_hnlm.evaluator.false_negatives import FalseNegativeCounter
 from recbole_hnlm.host import (
     LoadedData,
     Semantics,
@@ -91,6 +92,8 @@ def run(
     model = build_model(config, train_data)
     logger.info(model)
     trainer = get_trainer_class(config.model_class, config)(config, model)
+    if config.settings.count_false_negatives and hasattr(trainer, "false_negatives"):
+        trainer.false_negatives = FalseNegativeCounter.of_splits([data.valid._dataset, data.test._dataset])
     with clock.measure("train"), naming_missing_packages(config["model"]):
         best_score, best_result = trainer.fit(
             train_data, data.valid, saved=saved, show_progress=config["show_progress"], callback_fn=callback_fn
@@ -138,6 +141,7 @@ def _training_record(trainer: Any) -> dict[str, Any]:
         "best_epoch": trainer.best_epoch,
         "split_fingerprint": trainer.split_fingerprint,
         "resumed_from": trainer.resumed_from,
+        "false_negative_rates": getattr(getattr(trainer, "false_negatives", None), "rates", None),
     }
 
 

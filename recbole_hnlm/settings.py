@@ -124,6 +124,10 @@ class HNLMSettings(BaseModel):
     ahns_p: Annotated[float, Field(lt=-1.0)] = Field(
         -2.0, description="Power of ahns, below -1; the lower, the faster hardness falls as a positive scores better."
     )
+    count_false_negatives: bool = Field(
+        False,
+        description="Count the chosen negatives that validation or test hold as positives; training never reads the counts.",
+    )
     dens_gamma: NonNegative = Field(0.3, description="Weight of the disentangling loss of dens.")
     dens_warmup_epochs: AtLeastOne = Field(
         100, description="Epochs over which dens turns from candidates of irrelevant factors to those without relevant ones."

@@ -214,6 +214,21 @@ def test_markdown_has_equal_columns_and_one_bold_row():
     assert "NDCG@5 on a_b, test split, 8 users, 2 seeds" in text
 
 
+def test_false_negatives_have_a_column_where_a_row_counted_them():
+    cells = [
+        finished("LightGCN", "dns", 1, constant(0.25), false_negative_rates=[0.01, 0.03]),
+        finished("LightGCN", "dns", 2, constant(0.25), false_negative_rates=[0.06]),
+        finished("Pop", None, 1, constant(0.1), false_negative_rates=None),
+    ]
+    table = summarise(cells, chosen={"LightGCN + dns": "a=1"})
+    head, _, dns, pop = [line for line in markdown_table(table).splitlines() if line.startswith("|")]
+    assert head.endswith("| s / epoch | FN % | chosen |")
+    assert dns.endswith("| 4.000 | a=1 |")
+    assert pop.endswith("| n/a | n/a |")
+    assert any(note.startswith("FN %: ") for note in table.notes)
+    assert "FN %" not in markdown_table(summarise(three_methods()))
+
+
 def test_latex_escapes_and_balances():
     assert escape_latex("a_b & 5% $ # {x} ~ ^ \\ <>") == (
         r"a\_b \& 5\% \$ \# \{x\} \textasciitilde{} \textasciicircum{} \textbackslash{} \textless{}\textgreater{}"

@@ -55,6 +55,7 @@ class Row:
         epoch_seconds: mean over seeds of the median epoch, without validation; None where no epoch was timed.
         comparison: tests against the reference, or None where there are none.
         chosen: the point of the grid that it takes, as text; None where rows were not tuned.
+        false_negative_rate: share of its negatives that are held-out positives, over epochs and seeds; None where uncounted.
     """
 
     label: str
@@ -69,6 +70,7 @@ class Row:
     epoch_seconds: float | None
     comparison: Comparison | None
     chosen: str | None = None
+    false_negative_rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ def _rows(groups: dict[str, list[FinishedCell]], metric: str) -> list[Row]:
             improvement=None if label == reference or base == 0 else means[label][0] / base - 1,
             epoch_seconds=_epoch_seconds(cells),
             comparison=comparisons.get(label),
+            false_negative_rate=_false_negative_rate(cells),
         )
         for label, cells in groups.items()
     ]
@@ -202,6 +205,12 @@ def _epoch_seconds(cells: Sequence[FinishedCell]) -> float | None:
     return float(np.mean(medians)) if medians else None
 
 
+def _false_negative_rate(cells: Sequence[FinishedCell]) -> float | None:
+    rates = [cell.record.get("false_negative_rates") for cell in cells]
+    means = [float(np.mean(each)) for each in rates if each]
+    return float(np.mean(means)) if means else None
+
+
 def _notes(groups: dict[str, list[FinishedCell]], rows: Sequence[Row]) -> list[str]:
     notes = []
     splits = {cell.cell.split_seed for cells in groups.values() for cell in cells}
@@ -221,6 +230,10 @@ def _notes(groups: dict[str, list[FinishedCell]], rows: Sequence[Row]) -> list[s
     at_once = {int(cell.record["cells_at_once"]) for cells in groups.values() for cell in cells}
     if at_once != {1}:
         notes.append(f"Up to {max(at_once)} cells ran at once on a machine, which lengthens seconds per epoch.")
+    if any(row.false_negative_rate is not None for row in rows):
+        notes.append(
+            "FN %: of the negatives chosen in training, those that are held-out positives of the user; over all epochs."
+        )
     versions = {str(cell.record["version"]) for cells in groups.values() for cell in cells}
     if len(versions) > 1:
         notes.append(f"Cells were made by different versions of recbole-hnlm: {', '.join(sorted(versions))}.")

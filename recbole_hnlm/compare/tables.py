@@ -21,6 +21,7 @@ CAPTION = (
     "reference. Seconds per epoch without validation (median)."
 )
 _HEADERS = ("method", "mean ± std", "vs *", "p users W / t", "d / r users", "p seeds W / t", "d / r seeds", "s / epoch")
+_FALSE_NEGATIVES, _CHOSEN = "FN %", "chosen"
 _LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     "\\": r"\textbackslash{}",
@@ -48,7 +49,7 @@ def _signed(value: float | None, digits: int = 2) -> str:
     return "n/a" if value is None else f"{value:+.{digits}f}"
 
 
-def _cells(row: Row, bold: Callable[[str], str]) -> list[str]:
+def _cells(row: Row, headers: Sequence[str], bold: Callable[[str], str]) -> list[str]:
     value = f"{row.mean:.4f}" + ("" if row.std is None else f" ± {row.std:.4f}")
     difference = "*" if row.is_reference else "n/a" if row.improvement is None else f"{100 * row.improvement:+.2f} %"
     tests = [""] * 4
@@ -61,12 +62,16 @@ def _cells(row: Row, bold: Callable[[str], str]) -> list[str]:
             f"{_signed(seeds.d_z)} / {_signed(seeds.rank_biserial)}",
         ]
     seconds = "n/a" if row.epoch_seconds is None else f"{row.epoch_seconds:.2f}"
-    chosen = [] if row.chosen is None else [row.chosen]
-    return [row.label, bold(value) if row.is_best else value, difference, *tests, seconds, *chosen]
+    rate = "n/a" if row.false_negative_rate is None else f"{100 * row.false_negative_rate:.3f}"
+    optional = {_FALSE_NEGATIVES: rate, _CHOSEN: row.chosen or "n/a"}
+    last = [text for header, text in optional.items() if header in headers]
+    return [row.label, bold(value) if row.is_best else value, difference, *tests, seconds, *last]
 
 
 def _headers(rows: Sequence[Row]) -> tuple[str, ...]:
-    return _HEADERS if rows[0].chosen is None else (*_HEADERS, "chosen")
+    counted = any(row.false_negative_rate is not None for row in rows)
+    optional = {_FALSE_NEGATIVES: counted, _CHOSEN: any(row.chosen is not None for row in rows)}
+    return (*_HEADERS, *(name for name, is_there in optional.items() if is_there))
 
 
 def metric_name(name: str) -> str:
@@ -87,7 +92,7 @@ def markdown_table(table: Table) -> str:
     for metric, rows in table.rows.items():
         headers = _headers(rows)
         lines = [f"### {_about(table, metric)}", "", _md_line(headers), "|---|" + "---:|" * (len(headers) - 1)]
-        lines += [_md_line(_cells(row, "**{}**".format)) for row in rows]
+        lines += [_md_line(_cells(row, headers, "**{}**".format)) for row in rows]
         parts.append("\n".join(lines))
     return "\n\n".join([*parts, CAPTION.replace("*", "\\*"), *(f"- {note}" for note in table.notes)]) + "\n"
 
@@ -104,12 +109,14 @@ def csv_table(table: Table) -> str:
     head = ["metric", "method", "baseline", "seeds", "mean", "std", "best", "reference", "improvement", "epoch_seconds"]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*head, *tests, *p, "chosen"])
+    writer.writerow([*head, *tests, *p, "false_negative_rate", "chosen"])
     for metric, rows in table.rows.items():
         for row in rows:
             seeds = " ".join(map(str, row.seeds))
             known = [metric, row.label, row.is_baseline, seeds, row.mean, row.std, row.is_best, row.is_reference]
-            writer.writerow([*known, row.improvement, row.epoch_seconds, *_test_numbers(row), row.chosen])
+            writer.writerow(
+                [*known, row.improvement, row.epoch_seconds, *_test_numbers(row), row.false_negative_rate, row.chosen]
+            )
     return stream.getvalue()
 
 
@@ -129,7 +136,7 @@ def latex_table(table: Table) -> str:
     parts = ["% needs \\usepackage{booktabs}"]
     for metric, rows in table.rows.items():
         headers = _headers(rows)
-        body = [_tex_line(_cells(row, "\0{}\1".format)) for row in rows]
+        body = [_tex_line(_cells(row, headers, "\0{}\1".format)) for row in rows]
         caption = escape_latex(" ".join([f"{_about(table, metric)}.", CAPTION, *table.notes]))
         lines = [
             r"\begin{table*}",

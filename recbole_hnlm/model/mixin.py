@@ -23,7 +23,7 @@ from recbole_hnlm.settings import HNLMSettings, settings_of
 from recbole_hnlm.trainer.hnlm import HNLMTrainer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from recbole.data.interaction import Interaction
 
@@ -56,6 +56,7 @@ class HNLMMixin(PairwiseBackbone):
         loss_part_names: names of the parts that :meth:`calculate_loss` returns, in order.
         adapters: f, one for each dimension of vectors.
         selector: chooses e_j.
+        on_negatives: told users and chosen items, ``[B]`` each, at every step; set by the trainer, and None otherwise.
     """
 
     uses_hnlm_data = True
@@ -74,6 +75,7 @@ class HNLMMixin(PairwiseBackbone):
         self.settings = settings_of(config)
         sampler = get_negative_sampler(self.settings.negative_sampler)
         self._reads_hops, self._reads_text = sampler.reads_hops, self.settings.reads_text_vectors
+        self.on_negatives: Callable[[torch.Tensor, torch.Tensor], None] | None = None
         self._generator = torch.Generator().manual_seed(int(config["seed"]))
         self._reader: PairVectorReader | None = None
         self._pair_items: torch.Tensor | None = None
@@ -131,6 +133,8 @@ class HNLMMixin(PairwiseBackbone):
             candidates = self._with_semantic_candidate(self._pair_items, interaction[SEMANTIC_ROW], candidates)
         encoding = self.training_encoding(self._reads_hops)
         chosen = self.selector.select(SelectionInputs(users, positives, candidates, encoding, self.settings))
+        if self.on_negatives is not None:
+            self.on_negatives(users, chosen.items)
         if self.selector.count_names:
             self._counts["negatives"] += len(users)
             for name, count in chosen.counts.items():

@@ -11,6 +11,7 @@ from recbole_hnlm.settings import settings_of
 
 if TYPE_CHECKING:
     from recbole_hnlm.data.dataloader import HNLMTrainDataLoader
+    from recbole_hnlm.evaluator.false_negatives import FalseNegativeCounter
 
 __all__ = ["HNLMTrainer"]
 
@@ -31,6 +32,7 @@ class HNLMTrainer(Trainer):
             RuntimeError: if a trainable parameter of the model is missing from the optimizer.
         """
         super().__init__(config, model)
+        self.false_negatives: FalseNegativeCounter | None = None
         optimized = {id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]}
         missing = [
             name for name, parameter in model.named_parameters() if parameter.requires_grad and id(parameter) not in optimized
@@ -73,7 +75,14 @@ class HNLMTrainer(Trainer):
     ) -> Any:
         """Let the model prepare, train for an epoch as RecBole does, then log how much of its data had vectors."""
         self.model.start_epoch(epoch_idx)
-        losses = super()._train_epoch(train_data, epoch_idx, loss_func=loss_func, show_progress=show_progress)
+        self.model.on_negatives = self.false_negatives
+        try:
+            losses = super()._train_epoch(train_data, epoch_idx, loss_func=loss_func, show_progress=show_progress)
+        finally:
+            self.model.on_negatives = None
+        rate = self.false_negatives.end_epoch() if self.false_negatives is not None else None
+        if rate is not None:
+            self.logger.info("epoch %d negatives that are held-out positives: %.4f %%", epoch_idx, 100 * rate)
         line = _describe_counts(self.model.counts)
         if line:
             self.logger.info("epoch %d coverage [%s]", epoch_idx, line)
