@@ -18,7 +18,7 @@ TEST_STAMP := $(VENV)/.stamp-test
 LINT_STAMP := $(VENV)/.stamp-lint
 DOCS_STAMP := $(VENV)/.stamp-docs
 
-.PHONY: help setup setup-all run run-tuned test lint format types bench docs wheel-check clean
+.PHONY: help setup setup-all run run-tuned test test-matrix lint format types bench docs wheel-check clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -32,6 +32,9 @@ run-tuned: $(RUN_STAMP)  ## The same with hard-negative vectors of the fine-tune
 
 test: $(TEST_STAMP)  ## Run the test suite
 	@$(PY) -m pytest $(ARGS)
+
+test-matrix: $(TEST_STAMP)  ## Train every backbone with every negative sampler on ml-100k for two epochs
+	@$(PY) -m pytest -m matrix tests/test_matrix.py $(ARGS)
 
 setup: $(RUN_STAMP)  ## Create .venv with everything that `make run` needs
 	@echo "$(VENV) is ready"
