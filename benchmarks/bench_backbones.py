@@ -1,6 +1,6 @@
 """One epoch of each HNLM backbone against RecBole's own, on the same data with uniform negatives and no semantic part.
 
-python benchmarks/bench_backbones.py [--quick] [--data FOLDER] [--repeats 2] [--out FILE.json]
+python benchmarks/bench_backbones.py [--quick] [--data FOLDER] [--dataset gowalla] [--repeats 2] [--out FILE.json]
 """
 
 from __future__ import annotations

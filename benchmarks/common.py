@@ -25,7 +25,8 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
     """Return a parser of the arguments that every benchmark takes."""
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
     data = os.environ.get("RECBOLE_HNLM_DATA", str(DEFAULT_DATA))
-    parser.add_argument("--data", type=Path, default=Path(data), help="folder with atomic/gowalla; generated data otherwise")
+    parser.add_argument("--data", type=Path, default=Path(data), help="folder with atomic/<dataset>; generated data otherwise")
+    parser.add_argument("--dataset", default="gowalla", help="name of a dataset in it")
     parser.add_argument("--repeats", type=int, default=5, help="timed repeats; the median is reported")
     parser.add_argument("--seed", type=int, default=2020)
     parser.add_argument("--out", type=Path, help="also write the figures to this JSON file")
@@ -61,9 +62,9 @@ def generate_pairs(n_users: int, n_items: int, n_pairs: int, seed: int) -> tuple
     return keys // n_items, keys % n_items
 
 
-def locate_dataset(arguments: argparse.Namespace, name: str = "gowalla") -> tuple[str, str, str]:
+def locate_dataset(arguments: argparse.Namespace) -> tuple[str, str, str]:
     """Return (folder, dataset, description): the real dataset where it is, a generated one where it is not."""
-    folder = arguments.data / "atomic"
+    folder, name = arguments.data / "atomic", arguments.dataset
     if not arguments.quick and (folder / name / f"{name}.inter").is_file():
         return str(folder), name, name
     sizes = (1500, 1200, 30_000) if arguments.quick else (29_859, 40_982, 1_100_000)
