@@ -190,8 +190,8 @@ def _stage(args: argparse.Namespace, rest: Sequence[str]) -> int:
         if context.settings.tuned_text == "profiles":
             stages.run_stage(context, "profile")
         report = importlib.import_module("recbole_hnlm.tuning.report")
-        tuned = importlib.import_module("recbole_hnlm.tuning.run").TunedLLM(context)
-        result = report.evaluate_tuning(tuned, config["run_id"], config["results_dir"], config.final_config_dict)
+        with importlib.import_module("recbole_hnlm.stages.session").StageSession(context) as session:
+            result = report.evaluate_tuning(session.tuned, config["run_id"], config["results_dir"], config.final_config_dict)
         _say(report.summary_table(result.record))
         _say(f"picture: {result.record['picture']}")
         _say(f"results: {result.path}")

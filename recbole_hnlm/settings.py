@@ -159,6 +159,9 @@ class HNLMSettings(BaseModel):
     tuned_text: Literal["profiles", "titles"] = Field(
         "profiles", description="Text of a query: the LLM's profiles, or titles of the user's items (no text is generated)."
     )
+    tuned_from: str | None = Field(
+        None, description="Folder of an adapter tuned on another dataset, to be used here without tuning; null tunes."
+    )
     tuned_template: Literal["plain", "chat"] = Field("plain", description="Form of a query: plain text or the chat template.")
     tuned_pooling: Literal["last", "mean"] = Field("last", description="Hidden states that make the vector: the last or all.")
     tuned_layers: AtLeastOne | None = Field(

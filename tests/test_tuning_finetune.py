@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tuning_kit import make_tuned, tuned_context
+from tuning_kit import make_tuned, tuned_context, tuned_of
 
 from recbole_hnlm.data import store_writer
 from recbole_hnlm.data.store import VectorStore
@@ -27,7 +27,6 @@ from recbole_hnlm.tuning.inference import PairOrder, encode_pairs
 from recbole_hnlm.tuning.objective import TripleCollator, TuningObjective
 from recbole_hnlm.tuning.prompting import pad_sequences
 from recbole_hnlm.tuning.report import draw_curve, evaluate_tuning
-from recbole_hnlm.tuning.run import TunedLLM
 
 
 def state_of(tuned):
@@ -279,13 +278,13 @@ def test_show_names_the_items_nearest_to_each_tuned_vector(tmp_path):
     semantics, _ = build_semantics(context)
     text = show_user(tuned_context(tmp_path), "u1")
     training = context.training
-    items = VectorStore.open(store_folder(context, "tuned_items"), tuned_identity(TunedLLM(context), "tuned_items"))
+    items = VectorStore.open(store_folder(context, "tuned_items"), tuned_identity(tuned_of(context), "tuned_items"))
     units = items.vectors.astype(np.float64) / np.linalg.norm(items.vectors.astype(np.float64), axis=1, keepdims=True)
     user = [str(token) for token in training.user_tokens].index("u1")
     rows = training.rows_of(user)
     own = {str(training.item_tokens[training.items[row]]) for row in rows}
     assert f"vectors of {len(rows)} pairs" in text
-    assert TunedLLM(context).texts.users[user] in text
+    assert tuned_of(context).texts.users[user] in text
     for row in rows:
         item = str(training.item_tokens[training.items[row]])
         vector = semantics.pair_vectors[semantics.pair_rows[row]].astype(np.float64)

@@ -10,6 +10,7 @@ from stages_kit import block_pairs, make_context
 
 from recbole_hnlm.tuning.run import TunedLLM
 from recbole_hnlm.tuning.teacher import Teacher
+from recbole_hnlm.tuning.transfer import ItemTextVectors
 
 SMALL = {
     "negative_route": "tuned",
@@ -39,10 +40,20 @@ def tuned_context(folder, *, users=20, items=24, teacher_seed=0, **settings):
     model = folder / "model"
     if not model.exists():
         save_tiny_model(model)
-    context = make_context(folder, block_pairs(users, items, 5), llm_model=str(model), **{**SMALL, **settings})
+    context = make_context(folder, block_pairs(users, items, 5), **{"llm_model": str(model), **SMALL, **settings})
     teacher = make_teacher(context.training.n_users, context.training.n_items, seed=teacher_seed)
     return replace(context, teacher_source=lambda: teacher)
 
 
+def texts_that_tell(context):
+    """Text vectors that determine the teacher's item vectors."""
+    mask = context.items_with_text.copy()
+    return ItemTextVectors(context.teacher.item_vectors, mask, "made-up 1")
+
+
+def tuned_of(context):
+    return TunedLLM(context, lambda: texts_that_tell(context))
+
+
 def make_tuned(folder, **settings):
-    return TunedLLM(tuned_context(folder, **settings))
+    return tuned_of(tuned_context(folder, **settings))

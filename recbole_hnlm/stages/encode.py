@@ -27,8 +27,19 @@ if TYPE_CHECKING:
     from recbole_hnlm.settings import HNLMSettings
     from recbole_hnlm.stages.context import StageContext
     from recbole_hnlm.stages.session import StageSession
+    from recbole_hnlm.tuning.transfer import ItemTextVectors
 
-__all__ = ["EncodeJob", "encode_job", "is_tuned_kind", "item_own_text", "kinds_needed", "run_encode_stage", "store_folder"]
+__all__ = [
+    "EncodeJob",
+    "encode_job",
+    "is_tuned_kind",
+    "item_own_text",
+    "item_text_vectors",
+    "kinds_needed",
+    "run_encode_stage",
+    "store_folder",
+    "vectors_by_id",
+]
 
 _OWN_TEXT_FORM = "title. categories"
 _OWN_TEXT_MAX_CHARS = 1000
@@ -128,6 +139,37 @@ def _texts(context: StageContext, kind: StoreKind) -> dict[tuple[str, ...], str]
         return {(row["user_id"], row["item_id"]): row["hard_negative_item"] for row in kept}
     profiles = read_profiles(context, ITEM_PROFILES if kind == "item_profiles" else USER_PROFILES)
     return {(token,): text for token, text in profiles.items()}
+
+
+def vectors_by_id(
+    store: VectorStore | None, tokens: NDArray[np.str_]
+) -> tuple[NDArray[np.float16] | None, NDArray[np.bool_] | None]:
+    """Vectors by internal id, float16 as stored, ``[len(tokens), T]`` zeros where there is none, and which ids have one."""
+    if store is None:
+        return None, None
+    rows = store.rows_of_tokens(tokens)
+    rows[0] = -1  # the padding id, even if an item's raw token should be "[PAD]"
+    mask = rows >= 0
+    vectors = np.zeros((len(tokens), store.vectors.shape[1]), dtype=store.vectors.dtype)
+    vectors[mask] = store.vectors[rows[mask]]
+    return vectors, mask
+
+
+def item_text_vectors(session: StageSession) -> ItemTextVectors:
+    """Make or read the vectors of the items' own texts.
+
+    Raises:
+        HNLMError: see :func:`run_encode_stage`.
+    """
+    from recbole_hnlm.tuning.transfer import ItemTextVectors  # noqa: PLC0415 -- needs scikit-learn, which takes a second
+
+    job = encode_job(session, "item_texts")
+    _ensure_store(session, job)
+    store = VectorStore.open(store_folder(session.context, "item_texts"), job.identity)
+    vectors, mask = vectors_by_id(store, session.context.training.item_tokens)
+    if vectors is None or mask is None:
+        raise ValueError("a store gives vectors")
+    return ItemTextVectors(vectors, mask, f"{job.identity.model} {job.identity.revision}")
 
 
 def run_encode_stage(session: StageSession) -> tuple[ReplyCounts, dict[StoreKind, VectorStore]]:

@@ -11,7 +11,7 @@ import numpy as np
 from recbole_hnlm.data.nearest import nearest_items
 from recbole_hnlm.data.semantics import SemanticVectors
 from recbole_hnlm.errors import ConfigError
-from recbole_hnlm.stages.encode import is_tuned_kind, kinds_needed, run_encode_stage
+from recbole_hnlm.stages.encode import is_tuned_kind, kinds_needed, run_encode_stage, vectors_by_id
 from recbole_hnlm.stages.negatives import run_negatives_stage
 from recbole_hnlm.stages.profile import run_profile_stage
 from recbole_hnlm.stages.report import StageReport
@@ -157,8 +157,8 @@ def _aligned(context: StageContext, stores: dict[StoreKind, VectorStore]) -> Sem
     kinds: dict[str, StoreKind] = {"profile": "item_profiles", "tuned": "tuned_items", "text": "item_texts"}
     item_kind = kinds[settings.alignment_source]
     item_store = stores.get(item_kind) if settings.reads_text_vectors else None
-    item_vectors, item_mask = _by_id(item_store, training.item_tokens)
-    user_vectors, user_mask = _by_id(stores.get("user_profiles"), training.user_tokens)
+    item_vectors, item_mask = vectors_by_id(item_store, training.item_tokens)
+    user_vectors, user_mask = vectors_by_id(stores.get("user_profiles"), training.user_tokens)
     pair_items = _nearest(context, stores, pair_rows) if settings.uses_semantic_candidates else None
     return SemanticVectors(pair_vectors, pair_rows, item_vectors, item_mask, user_vectors, user_mask, pair_items)
 
@@ -166,22 +166,10 @@ def _aligned(context: StageContext, stores: dict[StoreKind, VectorStore]) -> Sem
 def _nearest(context: StageContext, stores: dict[StoreKind, VectorStore], pair_rows: NDArray[np.int64]) -> NDArray[np.int32]:
     """Real items nearest to each vector of the pair store; see :func:`recbole_hnlm.data.nearest.nearest_items`."""
     training, store = context.training, stores["pairs"]
-    vectors, mask = _by_id(stores["tuned_items"], training.item_tokens)
+    vectors, mask = vectors_by_id(stores["tuned_items"], training.item_tokens)
     if vectors is None or mask is None:
         raise ValueError("the items' representations are needed")
     users = np.zeros(len(store.vectors), dtype=np.int64)
     known = pair_rows >= 0
     users[pair_rows[known]] = training.users[known]
     return nearest_items(store.vectors, users, vectors, mask, training, context.settings.semantic_candidates)
-
-
-def _by_id(store: VectorStore | None, tokens: NDArray[np.str_]) -> tuple[NDArray[np.float16] | None, NDArray[np.bool_] | None]:
-    """Vectors by internal id, float16 as stored, ``[len(tokens), T]`` zeros where there is none, and which ids have one."""
-    if store is None:
-        return None, None
-    rows = store.rows_of_tokens(tokens)
-    rows[0] = -1  # the padding id, even if an item's raw token should be "[PAD]"
-    mask = rows >= 0
-    vectors = np.zeros((len(tokens), store.vectors.shape[1]), dtype=store.vectors.dtype)
-    vectors[mask] = store.vectors[rows[mask]]
-    return vectors, mask

@@ -66,10 +66,12 @@ class StageSession:
 
     @cached_property
     def tuned(self) -> TunedLLM:
-        """The tuned LLM of the split; its weights load when a vector is made."""
-        from recbole_hnlm.tuning.run import TunedLLM  # noqa: PLC0415 -- takes seconds, and only the tuned route needs it
+        """The LLM tuned on the split, or on another dataset (``tuned_from``); its weights load when a vector is made."""
+        # Takes seconds, and only the tuned route needs it; encode imports this module's users.
+        from recbole_hnlm.stages.encode import item_text_vectors  # noqa: PLC0415
+        from recbole_hnlm.tuning.transferred import tuned_llm  # noqa: PLC0415
 
-        return TunedLLM(self.context)
+        return tuned_llm(self.context, lambda: item_text_vectors(self))
 
     @property
     def encoder(self) -> TextEncoder:

@@ -169,7 +169,7 @@ class PairPrompts:
 
 def prompting_digest(settings: HNLMSettings) -> str:
     """Identify the form of the sequences: 16 hex digits over their texts and the keys that shape them."""
-    free = {"tuned_batch_tokens", "tuned_share_prefix"}
+    free = {"tuned_batch_tokens", "tuned_share_prefix", "tuned_from"}
     keys = [name for name in type(settings).model_fields if name.startswith("tuned_") and name not in free]
     values = [getattr(settings, key) for key in (*keys, "profile_history_length")]
     parts = [_INSTRUCTION, _USER, _ITEM, _SEPARATOR, keys, values]

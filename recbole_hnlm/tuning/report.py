@@ -16,14 +16,16 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_curve", "evaluate_tuning", "summary_table"]
 
-_ROWS = ("random", "popularity", "before", "after", "teacher")
+_ROWS = ("random", "popularity", "before", "unrotated", "after", "teacher")
 _COLUMNS = ("recall@10", "recall@50", "mrr", "cos_pos", "cos_neg")
 
 
 def evaluate_tuning(tuned: TunedLLM, run_id: str, results_dir: str, config: Mapping[str, Any], *, every: int = 25) -> RunResult:
     """Measure the LLM before and after tuning on the held-out users; write ``<run_id>.json`` and ``<run_id>.png``.
 
-    Tunes first where that was not done, with an evaluation every ``every`` steps for the curve.
+    Tunes first where that was not done, with an evaluation every ``every`` steps for the curve. An adapter that was tuned on
+    another dataset (``tuned_from``) is measured as it is: the curve then has its two ends alone, and ``unrotated`` is the same
+    adapter without turning this dataset's teacher into its space.
 
     Raises:
         HNLMError: see :meth:`TunedLLM.ensure`; ConfigError without held-out users.
@@ -33,11 +35,15 @@ def evaluate_tuning(tuned: TunedLLM, run_id: str, results_dir: str, config: Mapp
     before = tuned.evaluate(tuned.untuned())
     after = tuned.evaluate(tuned.encoder())
     picture = Path(results_dir) / f"{run_id}.png"
-    curve = [{"step": 0, **before}, *manifest["recall"], {"step": manifest["steps"], **after}]
+    origin = tuned.provenance()
+    between = [] if origin else manifest["recall"]
+    curve = [{"step": 0, **before}, *between, {"step": manifest["steps"], **after}]
     record = {
         "run_id": run_id,
         "dataset": tuned.context.dataset_name,
+        **origin,
         "before": before,
+        **tuned.controls(),
         "after": after,
         **tuned.baselines(),
         "heldout_users": len(heldout.users),
@@ -67,7 +73,8 @@ def draw_curve(record: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot([entry["step"] for entry in record["loss"]], [entry["loss"] for entry in record["loss"]], marker=".")
-    left.set(title="Tuning loss", xlabel="step", ylabel="loss (mean of 10 steps)")
+    source = record.get("transferred_from", record)["dataset"]
+    left.set(title=f"Tuning loss, {source}", xlabel="step", ylabel="loss (mean of 10 steps)")
     right.plot(
         [entry["step"] for entry in record["curve"]],
         [entry["recall@50"] for entry in record["curve"]],
@@ -88,7 +95,10 @@ def draw_curve(record: Mapping[str, Any], path: Path) -> None:
 def summary_table(record: Mapping[str, Any]) -> str:
     """Return the metrics as a table for the terminal."""
     lines = [f"{'':<12}" + "".join(f"{name:>11}" for name in _COLUMNS)]
-    for row in _ROWS:
+    if "transferred_from" in record:
+        source = record["transferred_from"]["dataset"]
+        lines.insert(0, f"nothing was tuned on {record['dataset']}: 'after' is the LLM tuned on {source}")
+    for row in (name for name in _ROWS if name in record):
         cells = (f"{record[row][name]:>11.3f}" if name in record[row] else f"{'':>11}" for name in _COLUMNS)
         lines.append(f"{row:<12}" + "".join(cells))
     return "\n".join(lines)

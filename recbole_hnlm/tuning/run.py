@@ -23,15 +23,19 @@ from recbole_hnlm.tuning.objective import TripleCollator, TuningObjective
 from recbole_hnlm.tuning.prompting import PairPrompts, prompting_digest
 from recbole_hnlm.tuning.ranks import Ranks
 from recbole_hnlm.tuning.texts import TunedTexts, tuned_texts
+from recbole_hnlm.tuning.transfer import TextMap, fit_text_map
 from recbole_hnlm.tuning.triples import TripleDataset
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from recbole_hnlm.stages.context import StageContext
     from recbole_hnlm.tuning.encoder import HardNegativeEncoder
+    from recbole_hnlm.tuning.teacher import Teacher
+    from recbole_hnlm.tuning.transfer import ItemTextVectors
 
 __all__ = ["TunedLLM"]
 
@@ -45,11 +49,13 @@ class TunedLLM:
 
     Args:
         context: settings, training split, texts and teacher.
+        item_texts: makes or reads the vectors of the items' own texts, for use on other datasets.
     """
 
-    def __init__(self, context: StageContext) -> None:
+    def __init__(self, context: StageContext, item_texts: Callable[[], ItemTextVectors]) -> None:
         self.context = context
         self.settings = context.settings
+        self.item_text_vectors = item_texts
         self._encoder: HardNegativeEncoder | None = None
         self._tokenizer: Any = None
 
@@ -61,6 +67,9 @@ class TunedLLM:
     @cached_property
     def identity(self) -> AdapterIdentity:
         """What the adapter belongs to; found without loading the LLM."""
+        return self._identity_of_tuning()
+
+    def _identity_of_tuning(self) -> AdapterIdentity:
         settings = self.settings
         llm = identify(settings.model_copy(update={"llm_quantization": settings.tune_quantization}), self.context.device)
         keys = {**tuning_keys(settings), "guard": settings.teacher_guard_share, "candidates": settings.teacher_candidates}
@@ -123,7 +132,10 @@ class TunedLLM:
 
     def untuned(self) -> HardNegativeEncoder:
         """Load the LLM with untrained LoRA layers and projections, in place of what was loaded before."""
-        self._encoder, self._tokenizer = build_encoder(self.settings, self.context.teacher, self.context.device)
+        return self._build(self.context.teacher)
+
+    def _build(self, teacher: Teacher) -> HardNegativeEncoder:
+        self._encoder, self._tokenizer = build_encoder(self.settings, teacher, self.context.device)
         return self._encoder
 
     @cached_property
@@ -170,7 +182,30 @@ class TunedLLM:
             with exclusive_writer(self._work) if ranks.first else nullcontext():
                 if not self.exists or ranks.count > 1:
                     self._tune(ranks, evaluate_every if ranks.count == 1 else None, show_progress)
+        if not TextMap.exists(self.folder) and Ranks.from_environment().first:
+            self._keep_text_map()
         return read_manifest(self.folder)
+
+    def described_items(self, texts: ItemTextVectors) -> NDArray[np.int64]:
+        """Return the items with a text and training interactions; vectors of others say nothing."""
+        chosen = np.bincount(self.context.training.items, minlength=self.context.training.n_items) > 0
+        return np.flatnonzero(chosen & texts.mask)
+
+    def _keep_text_map(self) -> None:
+        """Save with the adapter what it takes to use it on another dataset."""
+        texts, vectors = self.item_text_vectors(), self.context.teacher.item_vectors
+        items = self.described_items(texts)
+        text_map = fit_text_map(texts.vectors[items], vectors[items], texts.encoder)
+        text_map.save(self.folder, self.context.dataset_name)
+        _logger.info("texts of left-out items tell %.1f%% of the teacher's item vectors", 100 * text_map.explained)
+
+    def controls(self) -> dict[str, dict[str, float]]:
+        """Return further rows for the report of an evaluation, by name."""
+        return {}
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what the record of an evaluation says on where the adapter comes from."""
+        return {}
 
     def _tune(self, ranks: Ranks, evaluate_every: int | None, show_progress: bool) -> None:
         settings, start = self.settings, time.perf_counter()
@@ -210,4 +245,10 @@ class TunedLLM:
         for path in self._work.glob("checkpoint-*"):
             shutil.rmtree(path, ignore_errors=True)
         cut = ", ".join(f"{count:,} of {field}" for field, count in self.prompts.truncated.items()) or "none"
-        _logger.info("tuned for %d steps in %.0f s; texts cut to their budget: %s", details["steps"], seconds, cut)
+        _logger.info(
+            "tuned for %d steps in %.0f s; texts cut to their budget: %s; adapter: %s",
+            details["steps"],
+            seconds,
+            cut,
+            self.folder,
+        )
