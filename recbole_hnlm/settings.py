@@ -199,7 +199,7 @@ class HNLMSettings(BaseModel):
     tune_save_steps: AtLeastOne = Field(25, description="Steps between checkpoints that a killed tuning goes on from.")
     tune_seed: int = Field(0, description="Seed of tuning; independent of RecBole's seed.")
     tune_heldout_users: Annotated[int, Field(ge=0)] = Field(
-        180, description="Users kept out of tuning to measure it, at most a tenth of all."
+        180, description="Users kept out of tuning to measure it, at most a tenth of all; with tuned_from any number."
     )
 
     # --- alignment and loss ----------------------------------------------------------------------------------------

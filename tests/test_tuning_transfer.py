@@ -142,7 +142,8 @@ def test_vectors_survive_a_turned_teacher_and_would_not_without_the_rotation(tmp
 
 def test_the_evaluation_says_that_nothing_was_tuned_and_tunes_nothing(tmp_path, source):
     before = sorted(path.name for path in source.folder.iterdir())
-    tuned = transferred_of(turned_context(tmp_path, source))
+    assert len(transferred_of(turned_context(tmp_path, source)).heldout_users) == 20  # none of them was tuned on
+    tuned = transferred_of(turned_context(tmp_path, source, tune_heldout_users=2))
     record = evaluate_tuning(tuned, "moved", str(tmp_path / "results"), {}).record
     same = evaluate_tuning(source, "source", str(tmp_path / "results"), {}).record
     for metric in ("recall@10", "recall@50", "mrr"):
@@ -153,6 +154,7 @@ def test_the_evaluation_says_that_nothing_was_tuned_and_tunes_nothing(tmp_path, 
     assert len(record["curve"]) == 2
     assert summary_table(record).startswith("nothing was tuned on toy: 'after' is the LLM tuned on toy")
     assert "unrotated" not in summary_table(same)
+    assert (record["heldout_users"], same["heldout_users"]) == (2, 2)
     assert not (tuned.context.split_artifacts / "tuned").exists()
     assert sorted(path.name for path in source.folder.iterdir()) == before
 

@@ -33,10 +33,15 @@ __all__ = [
 ]
 
 
-def choose_heldout_users(training: TrainingInteractions, count: int, seed: int) -> NDArray[np.int64]:
-    """Choose users with training interactions to keep out of tuning: ``count``, at most a tenth of all; sorted ids."""
+def choose_heldout_users(
+    training: TrainingInteractions, count: int, seed: int, *, tuned_here: bool = True
+) -> NDArray[np.int64]:
+    """Choose users with training interactions to keep out of tuning: ``count``, at most a tenth of all; sorted ids.
+
+    Where nothing is tuned on the dataset, all of its users may be chosen.
+    """
     active = np.unique(training.users)
-    size = min(count, len(active) // 10)
+    size = min(count, len(active) // 10 if tuned_here else len(active))
     return np.sort(np.random.default_rng([seed, 0x4E4C]).choice(active, size=size, replace=False))
 
 

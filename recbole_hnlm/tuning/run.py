@@ -100,7 +100,8 @@ class TunedLLM:
     @cached_property
     def heldout_users(self) -> NDArray[np.int64]:
         """Users whose rows tuning never sees."""
-        return choose_heldout_users(self.context.training, self.settings.tune_heldout_users, self.settings.tune_seed)
+        count, seed = self.settings.tune_heldout_users, self.settings.tune_seed
+        return choose_heldout_users(self.context.training, count, seed, tuned_here=self.settings.tuned_from is None)
 
     def _dataset(self, users: NDArray[np.int64], seed: int, *, random: bool = False) -> TripleDataset:
         settings = self.settings
