@@ -136,10 +136,11 @@ class HNLMSettings(BaseModel):
     srns_warmup_epochs: AtLeastOne = Field(10, description="Epochs over which the weight of srns rises from 0.")
     srns_temperature: Positive = Field(1.0, description="Temperature of the scores by which srns renews its memory.")
     guard_weight: NonNegative = Field(
-        0.5, description="Weight of the standardised text similarity that semantic_guard subtracts from a score."
+        0.25,
+        description="Weight of the standardised text similarity that semantic_guard subtracts from the standardised score.",
     )
     guard_drop_share: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
-        0.125, description="Share of the candidates, those nearest to the user's text, that semantic_guard drops."
+        0.0, description="Share of the candidates, those nearest to the user's text, that semantic_guard drops."
     )
 
     # --- the teacher of the tuned route ----------------------------------------------------------------------------

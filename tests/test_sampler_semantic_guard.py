@@ -1,6 +1,5 @@
 import math
 
-import numpy as np
 import pytest
 import torch
 from model_kit import build, make_config, random_vectors, write_random
@@ -20,19 +19,22 @@ def test_drop_by_hand():
 
 
 def test_weight_by_hand():
-    # Similarities 0, 1, 2 standardise to -sqrt(3/2), 0, sqrt(3/2) = 1.2247. Scores 1, 1.5, 2.2: with w = 1/2 they become
-    # 1.612, 1.5, 1.588; with w = 0.3 they become 1.367, 1.5, 1.833.
+    # Similarities 0, 1, 2 standardise to -sqrt(3/2), 0, sqrt(3/2) = 1.2247; scores 1, 1.5, 2.2 (mean 1.5667, deviation .4922)
+    # to -1.1513, -.1355, 1.2868. With w = 1 that makes .0734, -.1355, .0621; with w = .9 it makes -.0491, -.1355, .1846.
     scores, similarity = torch.tensor([[1.0, 1.5, 2.2]]), torch.tensor([[0.0, 1.0, 2.0]])
-    assert math.isclose(1 + 0.5 * math.sqrt(1.5), 1.612, abs_tol=1e-3)
-    assert guarded_choice(scores, similarity, ALL, 0.5, 0).item() == 0
-    assert guarded_choice(scores, similarity, ALL, 0.3, 0).item() == 2
-    assert guarded_choice(scores, 100 * similarity + 7, ALL, 0.5, 0).item() == 0  # standardised: scale and shift are gone
+    assert math.isclose(-1.1513 + math.sqrt(1.5), 0.0734, abs_tol=1e-3)
+    assert guarded_choice(scores, similarity, ALL, 1.0, 0).item() == 0
+    assert guarded_choice(scores, similarity, ALL, 0.9, 0).item() == 2
+    # Standardised: scale and shift are gone, of the similarity and of the scores, which begin near 0.
+    assert guarded_choice(scores, 100 * similarity + 7, ALL, 1.0, 0).item() == 0
+    assert guarded_choice(1e-4 * scores, similarity, ALL, 0.9, 0).item() == 2
 
 
 def test_what_has_no_text_is_neither_dropped_nor_shifted():
     scores, similarity = torch.tensor([[1.0, 3.0, 2.0]]), torch.tensor([[0.1, math.nan, 0.5]])
     known = torch.tensor([[True, False, True]])
-    # 0.1 and 0.5 standardise to -1 and 1: 1 + 1 < 3, and the third is dropped; with w = 3 the first wins by 1 + 3 > 3.
+    # Scores standardise to -1.22, 1.22, 0 and the known similarities to -1 and 1: -1.22 + 1 < 1.22, and the third is dropped;
+    # with w = 3 the first wins by -1.22 + 3 > 1.22.
     assert guarded_choice(scores, similarity, known, 1.0, 1).item() == 1
     assert guarded_choice(scores, similarity, known, 3.0, 1).item() == 0
     assert guarded_choice(scores, similarity, torch.zeros_like(known), 5.0, 2).item() == 1  # a user without text: DNS
@@ -88,4 +90,4 @@ def test_settings_know_what_the_guard_reads():
         validate_settings(guard | {"alignment_source": "profile"})
     with pytest.raises(ConfigError, match="guard_drop_share: Input should be less than 1"):
         validate_settings({"guard_drop_share": 1.0})
-    assert np.isclose(validate_settings({}).guard_drop_share, 1 / 8)
+    assert validate_settings({"guard_drop_share": 0.0}).guard_drop_share == 0

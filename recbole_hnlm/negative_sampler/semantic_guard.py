@@ -2,8 +2,10 @@ r"""Semantic guard: DNS that leaves out candidates whose text is too near to wha
 
 A hard candidate that reads like the user's profile is likely an item that they would enjoy, a false negative.
 
-Formula: ``x_uj = cos(t_u, t_j)`` of text vectors, ``z_uj`` the same standardised over the user's K candidates; drop the
-``floor(guard_drop_share * K)`` of largest ``x_uj`` and take ``argmax_j (e_u . e_j - guard_weight z_uj)`` of the rest.
+Formula: ``x_uj = cos(t_u, t_j)`` of text vectors, ``s_uj = e_u . e_j``, ``z(.)`` standardised over the user's K candidates;
+drop the ``floor(guard_drop_share * K)`` of largest ``x_uj`` and take ``argmax_j (z(s_uj) - guard_weight z(x_uj))`` of the rest.
+Both are standardised: scores begin near zero: a weight on their own scale would choose by text alone for the first epochs,
+the easiest candidates, and such a model hardly leaves that state (NDCG@20 .132 rather than .205 on amazon-cds-text).
 t_j is the encoded text of item j, t_u the mean of the user's training items (``alignment_source: text``) or the encoded LLM
 profile (``profile``). Source: this project. Candidates without text are neither dropped nor shifted; a user without text gets
 plain DNS; how many negatives were chosen with text at hand is counted and logged with every epoch.
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["SAMPLER", "guarded_choice"]
 
 _COUNT = "negatives guarded by text"
+# Spread below which values count as equal: their differences are rounding.
 _TINY = 1e-6
 
 
@@ -38,22 +41,27 @@ def guarded_choice(
         scores: e_u . e_j, float ``[B, K]``.
         similarity: cosine of the user's and the candidate's text, float ``[B, K]``.
         known: where both texts exist, bool ``[B, K]``; elsewhere ``similarity`` is not read.
-        weight: of the standardised similarity.
+        weight: of the standardised similarity, beside the standardised score.
         drop: how many of the nearest are dropped, below K.
 
     Returns:
         int64 ``[B]``.
     """
-    count = known.sum(dim=1, keepdim=True).clamp_min(1)
-    mean = similarity.masked_fill(~known, 0.0).sum(dim=1, keepdim=True) / count
-    centred = (similarity - mean).masked_fill(~known, 0.0)
-    spread = (centred.square().sum(dim=1, keepdim=True) / count).sqrt().clamp_min(_TINY)
-    guarded = scores - weight * centred / spread
+    guarded = _standardised(scores, torch.ones_like(known)) - weight * _standardised(similarity, known)
     if drop > 0:
         nearest = similarity.masked_fill(~known, -torch.inf).topk(drop, dim=1).indices
         dropped = torch.zeros_like(known).scatter_(1, nearest, value=True) & known
         guarded = guarded.masked_fill(dropped, -torch.inf)
     return guarded.argmax(dim=1)
+
+
+def _standardised(values: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Standardise the known values ``[B, K]`` of each row; unknown ones, and those of a row without spread, become 0."""
+    count = known.sum(dim=1, keepdim=True).clamp_min(1)
+    mean = values.masked_fill(~known, 0.0).sum(dim=1, keepdim=True) / count
+    centred = (values - mean).masked_fill(~known, 0.0)
+    spread = (centred.square().sum(dim=1, keepdim=True) / count).sqrt()
+    return centred / spread.clamp_min(_TINY)
 
 
 class SemanticGuard(Selector):
