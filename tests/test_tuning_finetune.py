@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tuning_kit import make_tuned, tuned_context, tuned_of
+from tuning_kit import loss_of_each_triple_alone, make_tuned, tuned_context, tuned_of
 
 from recbole_hnlm.data import store_writer
 from recbole_hnlm.data.store import VectorStore
@@ -20,6 +20,7 @@ from recbole_hnlm.stages.encode import store_folder
 from recbole_hnlm.stages.tuned import tuned_identity
 from recbole_hnlm.tuning import finetune as finetune_module
 from recbole_hnlm.tuning import lora
+from recbole_hnlm.tuning import objective as objective_module
 from recbole_hnlm.tuning.adapter_files import load_adapter, read_manifest
 from recbole_hnlm.tuning.evaluation import choose_heldout_users, ranking_metrics, target_ranks
 from recbole_hnlm.tuning.finetune import complete_checkpoints
@@ -154,6 +155,19 @@ def test_a_killed_tuning_goes_on_and_ends_as_if_never_killed(tmp_path, monkeypat
     assert [entry["step"] for entry in read_manifest(killed.folder)["loss"]] == [6.0] or read_manifest(killed.folder)[
         "steps"
     ] == 6
+
+
+def test_the_curve_of_a_killed_tuning_begins_where_the_tuning_did(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        kill_at(patch, 4)
+        with pytest.raises(Killed):
+            make_tuned(tmp_path).ensure(evaluate_every=1, show_progress=False)
+    # Steps 1 to 4 were evaluated, the checkpoint is that of step 3.
+    going_on = make_tuned(tmp_path)
+    assert [point["step"] for point in json.loads((going_on._work / "curve.json").read_text())] == [1, 2, 3, 4]
+    manifest = going_on.ensure(evaluate_every=2, show_progress=False)
+    assert [point["step"] for point in manifest["recall"]] == [1, 2, 3, 4]
+    assert not list(going_on._work.glob("*.json"))
 
 
 def test_a_loss_that_is_no_number_stops_with_the_step_and_keeps_the_checkpoint(tmp_path, monkeypatch):
@@ -322,10 +336,46 @@ RANKED = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from tuning_kit import tuned_context
+from tuning_kit import loss_of_each_triple_alone, tuned_context
 from recbole_hnlm.stages import run_stage
-report = run_stage(tuned_context(Path({folder!r})), "encode")
+from recbole_hnlm.tuning import objective
+if {each_alone!r}:
+    objective.hard_negative_loss = loss_of_each_triple_alone
+run_stage(tuned_context(Path({folder!r}), **{settings!r}), {stage!r})
 """
+
+
+def run_ranked(folder, stage, each_alone=False, **settings):
+    """Run a stage in two processes under ``torchrun``."""
+    script = folder / "ranked.py"
+    names = {"tests": str(Path(__file__).parent), "folder": str(folder), "stage": stage, "each_alone": each_alone}
+    script.write_text(RANKED.format(**names, settings=settings))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_two_processes_tune_as_one_does_with_twice_the_batch(tmp_path, monkeypatch):
+    # With a loss that knows no other triples of the batch, the mean of two processes' gradients over 4 triples each is that
+    # of one process over 8.
+    keys = {"tune_contrast_weight": 0.0, "lora_dropout": 0.0}
+    monkeypatch.setattr(objective_module, "hard_negative_loss", loss_of_each_triple_alone)
+    one = make_tuned(tmp_path, tune_batch_size=8, **keys)
+    one.ensure(show_progress=False)
+    run_ranked(tmp_path, "finetune", each_alone=True, tune_batch_size=4, **keys)
+    two = make_tuned(tmp_path, tune_batch_size=4, **keys)
+    assert two.exists
+    assert two.folder != one.folder
+    assert not list(two._work.glob("checkpoint-*"))
+    first, second = state_of(one), state_of(two)
+    begun = {name: tensor.clone() for name, tensor in one.untuned().trained_state().items()}
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=1e-3, atol=1e-5)
+    # That is not because nothing moved.
+    moved = max(float((first[name] - begun[name]).abs().max()) for name in first)
+    assert moved > 1e-3
 
 
 def test_two_processes_make_one_store(tmp_path):
@@ -334,12 +384,7 @@ def test_two_processes_make_one_store(tmp_path):
     one, _ = build_semantics(tuned_context(tmp_path))
     stores = context.split_artifacts / "vectors"
     shutil.rmtree(stores / "tuned_pairs")
-    script = tmp_path / "ranked.py"
-    script.write_text(RANKED.format(tests=str(Path(__file__).parent), folder=str(tmp_path)))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_ranked(tmp_path, "encode")
     assert not list(stores.glob("*part*"))
     two, reports = build_semantics(tuned_context(tmp_path))
     assert reports[-1].generated == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import torch
 from llm_tiny import save_tiny_model
 from stages_kit import block_pairs, make_context
 
@@ -57,3 +58,8 @@ def tuned_of(context):
 
 def make_tuned(folder, **settings):
     return tuned_of(tuned_context(folder, **settings))
+
+
+def loss_of_each_triple_alone(query, pos, neg, temperature):
+    """The paired loss without other triples' items: the mean over a batch is the mean over its parts."""
+    return -torch.nn.functional.logsigmoid(((query * pos).sum(1) - (query * neg).sum(1)) / temperature).mean()

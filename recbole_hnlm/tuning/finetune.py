@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from recbole_hnlm.tuning.objective import TripleCollator, TuningObjective
     from recbole_hnlm.tuning.triples import TripleDataset
 
-__all__ = ["complete_checkpoints", "tune"]
+__all__ = ["complete_checkpoints", "step_of", "tune"]
 
 _WEIGHTS = "trained.safetensors"
 _STATE = "trainer_state.json"
@@ -95,7 +95,7 @@ class _TuningTrainer(Trainer):
         loss = model(**inputs)["loss"]
         if not bool(torch.isfinite(loss)):
             kept = complete_checkpoints(Path(self.args.output_dir))
-            last = f"the checkpoint of step {_step(kept[-1])} is kept" if kept else "no checkpoint was written yet"
+            last = f"the checkpoint of step {step_of(kept[-1])} is kept" if kept else "no checkpoint was written yet"
             raise HNLMError(
                 f"tuning diverged: the loss is {float(loss.detach())} at step {self.state.global_step + 1}; {last}; "
                 "lower tune_learning_rate and tune_projection_learning_rate, or raise tune_temperature"
@@ -119,7 +119,8 @@ class _TuningTrainer(Trainer):
         put_state(self.accelerator.unwrap_model(model or self.model).encoder, load_file(weights), str(weights))
 
 
-def _step(checkpoint: Path) -> int:
+def step_of(checkpoint: Path) -> int:
+    """Return the step that a checkpoint was written after, from its name."""
     return int(checkpoint.name.rsplit("-", 1)[-1])
 
 
@@ -134,9 +135,9 @@ def complete_checkpoints(folder: Path) -> list[Path]:
             state = json.loads((path / _STATE).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        if isinstance(state, dict) and state.get("global_step") == _step(path) and (path / _WEIGHTS).is_file():
+        if isinstance(state, dict) and state.get("global_step") == step_of(path) and (path / _WEIGHTS).is_file():
             found.append(path)
-    return sorted(found, key=_step)
+    return sorted(found, key=step_of)
 
 
 def tune(
@@ -212,7 +213,7 @@ def tune(
             trainer.remove_callback(callback)
         trainer.add_callback(_Progress(show_progress, on_evaluate, evaluate_every))
         if checkpoints:
-            _logger.info("tuning goes on from step %d", _step(checkpoints[-1]))
+            _logger.info("tuning goes on from step %d", step_of(checkpoints[-1]))
         trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
     except OSError as error:
         raise ArtifactError(

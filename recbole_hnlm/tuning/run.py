@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import time
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recbole_hnlm.artifacts import text_digest
-from recbole_hnlm.errors import ConfigError
+from recbole_hnlm.atomic import replacing
+from recbole_hnlm.errors import ArtifactError, ConfigError
 from recbole_hnlm.llm.model_loading import identify
 from recbole_hnlm.locking import exclusive_writer
 from recbole_hnlm.tuning.adapter_files import AdapterIdentity, load_adapter, read_manifest, save_adapter, tuning_keys
 from recbole_hnlm.tuning.evaluation import HeldOut, baselines, choose_heldout_users, evaluate_encoder, heldout_triples
-from recbole_hnlm.tuning.finetune import tune
+from recbole_hnlm.tuning.finetune import complete_checkpoints, step_of, tune
 from recbole_hnlm.tuning.lora import build_encoder, max_positions
 from recbole_hnlm.tuning.objective import TripleCollator, TuningObjective
 from recbole_hnlm.tuning.prompting import PairPrompts, prompting_digest
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TunedLLM"]
 
+_CURVE = "curve.json"  # evaluations so far, beside the checkpoints
 _logger = logging.getLogger(__name__)
 
 
@@ -208,9 +211,20 @@ class TunedLLM:
         """Return what the record of an evaluation says on where the adapter comes from."""
         return {}
 
+    def _kept_curve(self) -> list[dict[str, float]]:
+        """Return the evaluations of an interrupted tuning up to the checkpoint that it goes on from."""
+        checkpoints, path = complete_checkpoints(self._work), self._work / _CURVE
+        if not checkpoints or not path.is_file():
+            return []
+        try:
+            curve: list[dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ArtifactError(f"the evaluations so far in {path} cannot be read: {error}; delete that file") from error
+        return [point for point in curve if point["step"] <= step_of(checkpoints[-1])]
+
     def _tune(self, ranks: Ranks, evaluate_every: int | None, show_progress: bool) -> None:
         settings, start = self.settings, time.perf_counter()
-        encoder, curve = self.untuned(), []
+        encoder, curve = self.untuned(), self._kept_curve()
         kept = np.setdiff1d(np.unique(self.context.training.users), self.heldout_users)
         objective = TuningObjective(
             encoder, temperature=settings.tune_temperature, contrast_weight=settings.tune_contrast_weight
@@ -218,6 +232,8 @@ class TunedLLM:
 
         def note(step: int) -> None:
             curve.append({"step": step, **self.evaluate(encoder)})
+            with replacing(self._work / _CURVE) as partial:
+                partial.write_text(json.dumps(curve), encoding="utf-8")
             _logger.info("step %d: recall@50 %.3f", step, curve[-1]["recall@50"])
 
         losses = tune(
@@ -245,6 +261,7 @@ class TunedLLM:
         ranks.wait()
         for path in self._work.glob("checkpoint-*"):
             shutil.rmtree(path, ignore_errors=True)
+        (self._work / _CURVE).unlink(missing_ok=True)
         cut = ", ".join(f"{count:,} of {field}" for field, count in self.prompts.truncated.items()) or "none"
         _logger.info(
             "tuned for %d steps in %.0f s; texts cut to their budget: %s; adapter: %s",
