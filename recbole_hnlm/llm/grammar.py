@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
 import xgrammar as xgr
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["GrammarBatch", "JsonGrammars"]
@@ -43,7 +44,13 @@ class GrammarBatch:
         """Set the logits ``[rows, vocabulary]`` of all tokens that may not come next to minus infinity, in place."""
         mask = self._mask[: len(self._matchers)]
         self._batch.batch_fill_next_token_bitmask(self._matchers, mask)
-        xgr.apply_token_bitmask_inplace(logits, mask.to(logits.device, non_blocking=True))
+        if logits.device.type == "cpu":
+            # xgrammar's own takes 3 times as long on a CPU.
+            allowed = np.unpackbits(mask.numpy().view(np.uint8), bitorder="little", axis=1, count=logits.shape[1])
+            with torch.inference_mode():  # which logits from inside that mode demand of their changes
+                logits.masked_fill_(torch.from_numpy(allowed).view(torch.bool).logical_not_(), float("-inf"))
+        else:
+            xgr.apply_token_bitmask_inplace(logits, mask.to(logits.device, non_blocking=True))
 
     def accept(self, tokens: Sequence[int]) -> list[bool]:
         """Take in one token per row.

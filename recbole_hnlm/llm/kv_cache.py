@@ -2,7 +2,9 @@
 
 transformers' ``DynamicCache`` concatenates all keys and values of all layers for every token, which for 64 rows of a small
 model on a CPU costs more than the model itself. Here a layer owns room for more positions than it uses and hands out views.
-Keys are stored transposed, ``[B, G, D, R]``: so the product with the queries reads them in the order in which they lie.
+A decoding step (one new token a row) sees the whole room, unused positions included, which the mask leaves out: the batched
+product of PyTorch on a CPU copies operands that are not contiguous, and copying the keys and values of all rows for every
+token takes longer than everything else in the step.
 
 Symbols: B rows, G key-value heads, T positions in use, R positions there is room for, D size of a head.
 """
@@ -23,10 +25,11 @@ Prefix = tuple[tuple[torch.Tensor, torch.Tensor], ...]
 """Keys and values ``[1, G, T, D]`` of each layer for a token prefix that many prompts share."""
 
 _GROWTH = 64  # positions of room that are added at once
+_STEP = 1  # new tokens of a row in a decoding step
 
 
 class _RoomyLayer(DynamicLayer):
-    """One layer's keys and values as views ``[B, G, T, D]`` of buffers that are both seen as ``[B, G, R, D]``."""
+    """One layer's keys and values as views ``[B, G, T, D]`` of buffers ``[B, G, R, D]``."""
 
     def __init__(self, room: int) -> None:
         super().__init__()
@@ -37,24 +40,44 @@ class _RoomyLayer(DynamicLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_args: Any, **_kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write new positions behind the ones in use and return views of everything in use."""
+        """Write new positions behind the ones in use and return views of everything in use, in a decoding step of the room."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        end = self._used + key_states.shape[2]
+        new = key_states.shape[2]
+        end = self._used + new
         buffers = self._with_room(key_states, end)
         for buffer, states in zip(buffers, (key_states, value_states), strict=True):
             buffer[:, :, self._used : end] = states
         self._used = end
-        self.keys, self.values = (buffer[:, :, :end] for buffer in buffers)
-        return self.keys, self.values
+        self._look()
+        return buffers if new == _STEP else (self.keys, self.values)
+
+    def get_seq_length(self) -> int:
+        """Return the number of positions in use."""
+        return self._used
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Return how many positions :meth:`update` will return for so many new tokens, and that the first one is 0."""
+        end = self._used + query_length
+        return (self._room_for(end) if query_length == _STEP else end), 0
+
+    def _look(self) -> None:
+        """Make ``keys`` and ``values`` views of the positions in use."""
+        if self._buffers is None:
+            raise ValueError("a cache without buffers has no positions")
+        self.keys, self.values = (buffer[:, :, : self._used] for buffer in self._buffers)
+
+    def _room_for(self, end: int) -> int:
+        room = self._room if self._buffers is None else self._buffers[0].shape[2]
+        return room if end <= room else end + _GROWTH
 
     def _with_room(self, like: torch.Tensor, end: int) -> tuple[torch.Tensor, torch.Tensor]:
         if self._buffers is not None and end <= self._buffers[0].shape[2]:
             return self._buffers
         rows, heads, _, size = like.shape
-        room = max(self._room, end + _GROWTH)
-        keys = like.new_empty(rows, heads, size, room).transpose(2, 3)
-        values = like.new_empty(rows, heads, room, size)
+        room = self._room_for(end)
+        # Zeros, since masked positions are multiplied too and what memory happens to hold may be no number.
+        keys, values = like.new_zeros(rows, heads, room, size), like.new_zeros(rows, heads, room, size)
         if self._buffers is not None:
             for new, old in zip((keys, values), self._buffers, strict=True):
                 new[:, :, : self._used] = old[:, :, : self._used]
@@ -70,7 +93,7 @@ class _RoomyLayer(DynamicLayer):
         part._used = self._used
         part.is_initialized = True
         part.dtype, part.device = self.dtype, self.device
-        part.keys, part.values = (buffer[:, :, : self._used] for buffer in part._buffers)
+        part._look()
         return part
 
     def reserve(self, keys: torch.Tensor, values: torch.Tensor, rows: int) -> None:
@@ -80,10 +103,8 @@ class _RoomyLayer(DynamicLayer):
 
     def advance(self, positions: int) -> None:
         """Count positions as used that slices of this layer have written."""
-        if self._buffers is None:
-            raise ValueError("a cache without buffers has no positions")
         self._used += positions
-        self.keys, self.values = (buffer[:, :, : self._used] for buffer in self._buffers)
+        self._look()
 
     def move_rows(self, targets: torch.Tensor, sources: torch.Tensor, rows: int) -> None:
         """Copy rows ``sources`` over rows ``targets``, then keep the first ``rows`` rows."""
@@ -94,7 +115,7 @@ class _RoomyLayer(DynamicLayer):
             used[targets] = used[sources]
         keys, values = (buffer[:rows] for buffer in self._buffers)
         self._buffers = (keys, values)
-        self.keys, self.values = keys[:, :, : self._used], values[:, :, : self._used]
+        self._look()
 
 
 class BatchCache(Cache):
@@ -122,6 +143,10 @@ class BatchCache(Cache):
         What is written must fit into the room there is.
         """
         return BatchCache([layer.slice_rows(start, stop) for layer in self.layers])
+
+    def mask_width(self, new: int) -> int:
+        """Return how many positions the mask of a call with ``new`` tokens a row covers."""
+        return int(self.layers[0].get_mask_sizes(new)[0])
 
     def advance(self, positions: int) -> None:
         """Count positions as used that slices have written in every row."""

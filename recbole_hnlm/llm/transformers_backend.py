@@ -13,11 +13,12 @@ from recbole_hnlm.errors import BackendError
 from recbole_hnlm.llm.generation import Sampler, compute_prefix, decode_rows
 from recbole_hnlm.llm.grammar import JsonGrammars
 from recbole_hnlm.llm.model_loading import LoadedModel, identify, load_model
+from recbole_hnlm.llm.shares import map_shares, shares_of
 from recbole_hnlm.llm.tokenization import PromptEncoder
 from recbole_hnlm.memory import is_out_of_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from recbole_hnlm.llm.kv_cache import Prefix
     from recbole_hnlm.llm.protocol import Decoding, ModelIdentity, Prompt
@@ -126,15 +127,23 @@ class _Engine:
             # A model without chat template and start token, and an empty instruction: the data itself begins the text.
             raise BackendError("the prompts have an empty instruction, and the model no start token; give an instruction")
         new_tokens = self._new_tokens(len(head) + max(map(len, suffixes)), decoding.max_new_tokens)
-        tokens = decode_rows(
-            self._model,
-            suffixes,
-            self._prefix_of(head),
-            self._grammars.batch(decoding.schema, len(prompts)),
-            Sampler(decoding.temperature, [_row_seed(decoding.seed, prompt) for prompt in prompts]),
-            new_tokens,
-            pad=0,
-        )
+        prefix = self._prefix_of(head)
+
+        def decode(rows: Sequence[int], given_up: Callable[[], bool]) -> list[list[int] | None]:
+            return decode_rows(
+                self._model,
+                [suffixes[row] for row in rows],
+                prefix,
+                self._grammars.batch(decoding.schema, len(rows)),
+                Sampler(decoding.temperature, [_row_seed(decoding.seed, prompts[row]) for row in rows]),
+                new_tokens,
+                pad=0,
+                given_up=given_up,
+            )
+
+        on_cpu = self._model.device.type == "cpu"
+        shares = shares_of(len(prompts), torch.get_num_threads() if on_cpu else 1)
+        tokens = map_shares(range(len(prompts)), decode, shares)
         return [None if row is None else opening + self._text(row) for row in tokens]
 
     def _prefix_of(self, head: list[int]) -> Prefix:
