@@ -353,7 +353,7 @@ def run_ranked(folder, stage, each_alone=False, **settings):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr[-6000:]
 
 
 def test_two_processes_tune_as_one_does_with_twice_the_batch(tmp_path, monkeypatch):
