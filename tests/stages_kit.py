@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 
+from recbole_hnlm.atomic import replacing
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.llm.protocol import ModelIdentity
 from recbole_hnlm.settings import validate_settings
@@ -80,9 +81,9 @@ def write_items(folder, titles, categories="Things"):
     """Write ``toy.item`` for a mapping of token to title."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = "".join(f"{token}\t{title}\t{categories}\n" for token, title in titles.items())
-    (folder / "toy.item").write_text(
-        "item_id:token\ttitle:token_seq\tcategories:token_seq\n" + rows, encoding="utf-8", newline=""
-    )
+    # Put in place whole: in tests of several processes each writes it, while others may read.
+    with replacing(folder / "toy.item") as partial:
+        partial.write_text("item_id:token\ttitle:token_seq\tcategories:token_seq\n" + rows, encoding="utf-8", newline="")
 
 
 def make_context(tmp_path, pairs, *, titles=None, ratings=None, **settings):
