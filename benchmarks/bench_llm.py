@@ -123,8 +123,8 @@ class Bench:
 
         def decode(share: Sequence[int], given_up: Callable[[], bool]) -> list[list[int] | None]:
             suffixes = [self.head[shared:] + rows[row] for row in share]
-            grammar: Any = self.grammars.batch(self.format.schema, len(share))
-            grammar = NoGrammar([lengths[row] for row in share]) if lengths else grammar
+            free = NoGrammar([lengths[row] for row in share]) if lengths else None
+            grammar: Any = free or self.grammars.batch(self.format.schema, len(share))
             sampler = Sampler(0.0, [0] * len(share))
             return decode_rows(self.model, suffixes, prefix, grammar, sampler, self.format.max_new_tokens, 0, given_up)
 

@@ -9,8 +9,6 @@ from llm_tiny import completion, faulty_server
 
 from recbole_hnlm.cli import main
 
-SEEDS = (11, 12)
-
 
 @pytest.fixture
 def titled_keys(tiny_keys, tmp_path):
@@ -33,7 +31,7 @@ def answer(_number, body, _handler):
 
 def test_cells_share_the_replies_of_the_llm_and_plain_ones_use_none(workdir, titled_keys, capsys):
     given = [f"--{key}={value}" for key, value in titled_keys.items()]
-    shared = ["compare", "--dataset=tiny", f"--seeds={SEEDS[0]},{SEEDS[1]}", "--split_seed=2020", "--out=out", *given]
+    shared = ["compare", "--dataset=tiny", "--seeds=11,12", "--split_seed=2020", "--out=out", *given]
     with faulty_server(answer) as (url, seen):
         llm = ["--llm_backend=openai", f"--llm_base_url={url}", "--llm_model=m"]
         command = [*shared, "--models=BPR,HNLMBPR", "--negative_samplers=dns", *llm]

@@ -2,9 +2,9 @@
 
 PyTorch's fused CPU kernel works on blocks of queries. A decoding step has one query per row, so most of each block is padding,
 and with a mask it takes repeated key-value heads. Two matrix products per group of heads, against keys and values that lie in
-one piece (see :mod:`recbole_hnlm.llm.kv_cache`), take half of its time or less. The arithmetic is that of transformers' eager
-attention, products in the model's type and softmax in float32 rounded to it, except that the softmax rounds on its way rather
-than in a second pass over the memory, which for 16-bit types takes a quarter of the time.
+one piece (see :mod:`recbole_hnlm.llm.kv_cache`), take less (whole replies: ``benchmarks/bench_llm.py``). The arithmetic is
+that of transformers' eager attention, products in the model's type and softmax in float32 rounded to it, except that the
+softmax rounds on its way rather than in a second pass over the memory.
 
 Symbols: B rows, G key-value heads, R query heads per key-value head, Q queries of a row, T keys of a row, D size of a head.
 """

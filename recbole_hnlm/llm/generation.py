@@ -47,7 +47,7 @@ class Sampler:
     def choose(self, logits: torch.Tensor) -> torch.Tensor:
         """Return one token id per row, int64 ``[B]``, from logits ``[B, V]``."""
         if self._temperature <= 0:
-            return logits.max(dim=-1).indices  # for 16-bit types argmax takes 3 times as long on a CPU
+            return logits.max(dim=-1).indices  # argmax takes far longer for 16-bit types on a CPU
         cumulative = torch.softmax(logits.float() / self._temperature, dim=-1).cumsum(dim=-1)  # [B, V]
         draws = torch.cat([torch.rand(1, 1, generator=generator) for generator in self._generators])  # [B, 1]
         # Scaled by the total, which rounding keeps from being exactly 1; below it, so that a token of weight > 0 is met.
@@ -66,7 +66,7 @@ class _Rows:
 
     origin: list[int]
     cache: BatchCache
-    attention: torch.Tensor  # [B, room], 1 where a token stands
+    attention: torch.Tensor  # [B, positions so far or room], 1 where a token stands
     positions: torch.Tensor  # [B, 1], of the token that comes next
 
     def keep_rows(self, rows: Sequence[int]) -> None:
@@ -109,7 +109,6 @@ def _prefill(model: Any, suffixes: Sequence[Sequence[int]], prefix: Prefix, pad:
     count, longest = ids.shape
     positions = (attention.cumsum(dim=1) - 1).clamp_(min=0)  # [B, P + S]
     cache = BatchCache.from_prefix(prefix, count, shared + longest + _ROOM)
-    attention = _widened(attention, cache.mask_width(longest))
     last, start = [], 0
     while start < count:
         chunk = count if model.device.type != "cpu" else max(1, _PREFILL_TOKENS // len(suffixes[start]))

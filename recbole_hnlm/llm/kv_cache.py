@@ -2,9 +2,9 @@
 
 transformers' ``DynamicCache`` concatenates all keys and values of all layers for every token, which for 64 rows of a small
 model on a CPU costs more than the model itself. Here a layer owns room for more positions than it uses and hands out views.
+
 A decoding step (one new token a row) sees the whole room, unused positions included, which the mask leaves out: the batched
-product of PyTorch on a CPU copies operands that are not contiguous, and copying the keys and values of all rows for every
-token takes longer than everything else in the step.
+product of PyTorch on a CPU copies operands that are not contiguous, here the keys and values of all rows for every token.
 
 Symbols: B rows, G key-value heads, T positions in use, R positions there is room for, D size of a head.
 """
@@ -102,7 +102,7 @@ class _RoomyLayer(DynamicLayer):
         self.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1))
 
     def advance(self, positions: int) -> None:
-        """Count positions as used that slices of this layer have written."""
+        """Count positions as used that slices of this layer have written, or that stay zero and masked."""
         self._used += positions
         self._look()
 

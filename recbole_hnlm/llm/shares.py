@@ -1,8 +1,7 @@
 """Rows of a batch that do not depend on each other, shared out over the cores of a CPU.
 
-A decoding step of a small model is a thousand short operations, each of which waits for its slowest thread, and what is not a
-matrix product hardly gains from a second thread at all. Threads that each decode rows of their own, with one core for every
-operation, do not wait for each other.
+A decoding step of a small model is many short operations, each of which waits for its slowest thread. Threads that each decode
+rows of their own, with one core for every operation, do not wait for each other.
 """
 
 from __future__ import annotations
