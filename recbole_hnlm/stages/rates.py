@@ -25,8 +25,8 @@ __all__ = ["MEASURE", "Rate", "expected_reply_tokens", "find_rate"]
 MEASURE = "measure"
 
 _TRIAL_PROMPTS = 64  # half a batch of the default llm_batch_size: smaller batches are slower a reply
-_EMBEDDED_CPU = 265.0
-"""Tokens out per second of the embedded model on 2 CPU cores: README's run on ml-100k took 340 s for 2,369 replies, which
+_EMBEDDED_CPU = 260.0
+"""Tokens out per second of the embedded model on 2 CPU cores: README's run on ml-100k took 349 s for 2,375 replies, which
 :func:`expected_reply_tokens` takes for 90,000 tokens."""
 _SERVER_STREAM = 50.0
 _TOKENS_PER_WORD = 1.4
