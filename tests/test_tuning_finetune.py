@@ -27,7 +27,7 @@ from recbole_hnlm.tuning.finetune import complete_checkpoints
 from recbole_hnlm.tuning.inference import PairOrder, encode_pairs
 from recbole_hnlm.tuning.objective import TripleCollator, TuningObjective
 from recbole_hnlm.tuning.prompting import pad_sequences
-from recbole_hnlm.tuning.report import draw_curve, evaluate_tuning
+from recbole_hnlm.tuning.report import draw_curve, evaluate_tuning, summary_table
 
 
 def state_of(tuned):
@@ -112,6 +112,11 @@ def test_tuning_learns_hard_negatives_of_users_it_never_saw(tmp_path):
     assert record["loss"][-1]["loss"] < 0.8 * record["loss"][0]["loss"]
     assert [point["step"] for point in record["curve"]] == [0, 60, 120]
     assert Path(record["picture"]).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    # The LLM as it comes reads no collaborative vector, so it knows nothing of this data's hard negatives.
+    alone = make_tuned(tmp_path, **{**LEARNABLE, "tuned_soft_tokens": False, "tuned_layers": None})
+    assert record["llm"] == alone.evaluate(alone.untuned())
+    assert record["llm"]["mrr"] < before["mrr"]
+    assert "llm" in summary_table(record)
     # Asked again, nothing is tuned and the figures are the same.
     again = evaluate_tuning(make_tuned(tmp_path, **LEARNABLE), "again", str(tmp_path / "results"), {}).record
     assert again["after"] == after
@@ -403,7 +408,7 @@ def test_the_picture_needs_a_folder_that_can_be_written(tmp_path):
         "loss": [],
         "curve": [],
         "dataset": "d",
-        **{name: {"recall@50": 0.1} for name in ("teacher", "popularity", "random")},
+        **{name: {"recall@50": 0.1} for name in ("teacher", "popularity", "llm", "random")},
     }
     (tmp_path / "file").write_text("")
     with pytest.raises((ArtifactError, OSError)):

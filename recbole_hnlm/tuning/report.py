@@ -16,22 +16,24 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_curve", "evaluate_tuning", "summary_table"]
 
-_ROWS = ("random", "popularity", "before", "unrotated", "after", "teacher")
+_ROWS = ("random", "popularity", "llm", "before", "unrotated", "after", "teacher")
 _COLUMNS = ("recall@10", "recall@50", "mrr", "cos_pos", "cos_neg")
 
 
 def evaluate_tuning(tuned: TunedLLM, run_id: str, results_dir: str, config: Mapping[str, Any], *, every: int = 25) -> RunResult:
     """Measure the LLM before and after tuning on the held-out users; write ``<run_id>.json`` and ``<run_id>.png``.
 
-    Tunes first where that was not done, with an evaluation every ``every`` steps for the curve. An adapter that was tuned on
-    another dataset (``tuned_from``) is measured as it is: the curve then has its two ends alone, and ``unrotated`` is the same
-    adapter without turning this dataset's teacher into its space.
+    Tunes first where that was not done, with an evaluation every ``every`` steps for the curve. ``llm`` is the LLM as it comes,
+    which reads text alone; ``before`` has the untuned projections of the teacher's vectors besides. An adapter that was tuned
+    on another dataset (``tuned_from``) is measured as it is: the curve then has its two ends alone, and ``unrotated`` is the
+    same adapter without turning this dataset's teacher into its space.
 
     Raises:
         HNLMError: see :meth:`TunedLLM.ensure`; ConfigError without held-out users.
     """
     heldout = tuned.heldout
     manifest = tuned.ensure(evaluate_every=every)
+    alone = tuned.evaluate_llm_alone()
     before = tuned.evaluate(tuned.untuned())
     after = tuned.evaluate(tuned.encoder())
     picture = Path(results_dir) / f"{run_id}.png"
@@ -42,6 +44,7 @@ def evaluate_tuning(tuned: TunedLLM, run_id: str, results_dir: str, config: Mapp
         "run_id": run_id,
         "dataset": tuned.context.dataset_name,
         **origin,
+        "llm": alone,
         "before": before,
         **tuned.controls(),
         "after": after,
@@ -63,7 +66,7 @@ def evaluate_tuning(tuned: TunedLLM, run_id: str, results_dir: str, config: Mapp
 
 
 def draw_curve(record: Mapping[str, Any], path: Path) -> None:
-    """Draw the tuning loss, and recall@50 over steps beside random, popularity and the teacher.
+    """Draw the tuning loss, and recall@50 over steps beside random, popularity, the LLM as it comes and the teacher.
 
     Raises:
         ArtifactError: the picture cannot be written.
@@ -81,8 +84,10 @@ def draw_curve(record: Mapping[str, Any], path: Path) -> None:
         marker=".",
         label="z_ui",
     )
-    for name, style in (("teacher", "--"), ("popularity", "-."), ("random", ":")):
-        right.axhline(record[name]["recall@50"], linestyle=style, color="grey", label=name)
+    lines = {"teacher": "--", "popularity": "-.", "llm": (0, (5, 5)), "random": ":"}
+    for name, style in lines.items():
+        label = "LLM as it comes" if name == "llm" else name
+        right.axhline(record[name]["recall@50"], linestyle=style, color="grey", label=label)
     right.set(title=f"Held-out users, {record['dataset']}", xlabel="step", ylabel="recall@50 of the hard negative", ylim=(0, 1))
     right.legend(fontsize="small")
     for axis in (left, right):

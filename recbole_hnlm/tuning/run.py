@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import shutil
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -139,8 +141,15 @@ class TunedLLM:
         return self._build(self.context.teacher)
 
     def _build(self, teacher: Teacher) -> HardNegativeEncoder:
+        self._release()
         self._encoder, self._tokenizer = build_encoder(self.settings, teacher, self.context.device)
         return self._encoder
+
+    def _release(self) -> None:
+        """Give the memory of the loaded LLM back: two large ones at a time may be one too many."""
+        self._encoder = None
+        # The Trainer and what it trained refer to each other.
+        gc.collect()
 
     @cached_property
     def prompts(self) -> PairPrompts:
@@ -164,6 +173,18 @@ class TunedLLM:
     def evaluate(self, encoder: HardNegativeEncoder) -> dict[str, float]:
         """Rank the held-out users' hard negatives with an encoder."""
         return evaluate_encoder(encoder, self.prompts, self.texts, self.heldout, self.settings.tuned_batch_tokens)
+
+    def evaluate_llm_alone(self) -> dict[str, float]:
+        """Rank the held-out users' hard negatives with the LLM as it comes: all of its layers, text alone, nothing tuned.
+
+        What the row ``before`` of an evaluation has beyond it comes from the projections, which show the LLM the teacher's
+        vectors before anything is learnt.
+        """
+        self._release()
+        settings = self.settings.model_copy(update={"tuned_soft_tokens": False, "tuned_layers": None})
+        alone = TunedLLM(replace(self.context, settings=settings), self.item_text_vectors)
+        encoder = alone.untuned()
+        return evaluate_encoder(encoder, alone.prompts, self.texts, self.heldout, settings.tuned_batch_tokens)
 
     def baselines(self) -> dict[str, dict[str, float]]:
         """The same ranking at random, by popularity and by the teacher."""
