@@ -166,8 +166,8 @@ def _evaluate(args: argparse.Namespace, rest: Sequence[str]) -> int:
     return 0
 
 
-def _stage_context(args: argparse.Namespace, rest: Sequence[str]) -> tuple[Any, Any]:
-    """Load and split the data as a run would; returns the configuration, and the training split for the LLM stages."""
+def _stage_context(args: argparse.Namespace, rest: Sequence[str]) -> tuple[Any, Any, Any]:
+    """Load and split the data as a run would; returns the configuration, what the LLM stages see of it, and the splits."""
     from recbole_hnlm.host import load_data  # noqa: PLC0415
     from recbole_hnlm.runner import prepare_run  # noqa: PLC0415
     from recbole_hnlm.values import load_yaml  # noqa: PLC0415
@@ -176,14 +176,21 @@ def _stage_context(args: argparse.Namespace, rest: Sequence[str]) -> tuple[Any, 
         args.model = _STAGE_MODEL
     config = _request(args, rest).config()
     prepare_run(config)
-    context = importlib.import_module("recbole_hnlm.stages").StageContext.from_recbole(config, load_data(config).train._dataset)
-    return config, context
+    data = load_data(config)
+    context = importlib.import_module("recbole_hnlm.stages").StageContext.from_recbole(config, data.train._dataset)
+    return config, context, data
+
+
+def _pairs_of(dataset: Any) -> tuple[Any, Any]:
+    """Internal ids of the users and items of one of RecBole's splits."""
+    user_ids, item_ids = (dataset.inter_feat[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
+    return user_ids, item_ids
 
 
 def _stage(args: argparse.Namespace, rest: Sequence[str]) -> int:
     if args.stage == "finetune" and not any(token.split("=")[0] == "--negative_route" for token in rest):
         rest = (*rest, "--negative_route=tuned")
-    config, context = _stage_context(args, rest)
+    config, context, data = _stage_context(args, rest)
     stages = importlib.import_module("recbole_hnlm.stages")
     if args.eval:
         # Profiles first, where the queries are made of them; the tuning itself is watched.
@@ -191,7 +198,13 @@ def _stage(args: argparse.Namespace, rest: Sequence[str]) -> int:
             stages.run_stage(context, "profile")
         report = importlib.import_module("recbole_hnlm.tuning.report")
         with importlib.import_module("recbole_hnlm.stages.session").StageSession(context) as session:
-            result = report.evaluate_tuning(session.tuned, config["run_id"], config["results_dir"], config.final_config_dict)
+            result = report.evaluate_tuning(
+                session.tuned,
+                config["run_id"],
+                config["results_dir"],
+                config.final_config_dict,
+                validation=_pairs_of(data.valid._dataset),
+            )
         _say(report.summary_table(result.record))
         _say(f"picture: {result.record['picture']}")
         _say(f"results: {result.path}")
@@ -214,7 +227,7 @@ def _show(args: argparse.Namespace, rest: Sequence[str]) -> int:
 def _coverage(args: argparse.Namespace, rest: Sequence[str]) -> int:
     coverage = importlib.import_module("recbole_hnlm.stages.coverage")
     counting = importlib.import_module("recbole_hnlm.stages.token_count")
-    _, context = _stage_context(args, rest)
+    _, context, _ = _stage_context(args, rest)
     found = coverage.measure_coverage(context, counting.TokenCounter(context.settings))
     _say(coverage.coverage_text(found))
     if args.out is not None:

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 from recbole_hnlm.atomic import replacing
 from recbole_hnlm.environment import package_versions, peak_rss_bytes
 from recbole_hnlm.results import RunResult, write_result
+from recbole_hnlm.tuning.added_value import measure_added_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from recbole_hnlm.tuning.run import TunedLLM
 
@@ -20,13 +24,30 @@ _ROWS = ("random", "popularity", "llm", "before", "unrotated", "after", "teacher
 _COLUMNS = ("recall@10", "recall@50", "mrr", "cos_pos", "cos_neg")
 
 
-def evaluate_tuning(tuned: TunedLLM, run_id: str, results_dir: str, config: Mapping[str, Any], *, every: int = 25) -> RunResult:
+def evaluate_tuning(
+    tuned: TunedLLM,
+    run_id: str,
+    results_dir: str,
+    config: Mapping[str, Any],
+    *,
+    validation: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+    every: int = 25,
+) -> RunResult:
     """Measure the LLM before and after tuning on the held-out users; write ``<run_id>.json`` and ``<run_id>.png``.
 
     Tunes first where that was not done, with an evaluation every ``every`` steps for the curve. ``llm`` is the LLM as it comes,
     which reads text alone; ``before`` has the untuned projections of the teacher's vectors besides. An adapter that was tuned
     on another dataset (``tuned_from``) is measured as it is: the curve then has its two ends alone, and ``unrotated`` is the
     same adapter without turning this dataset's teacher into its space.
+
+    Args:
+        tuned: the tuned LLM of a split.
+        run_id: stem of the files.
+        results_dir: their folder.
+        config: kept in the record.
+        validation: internal user and item ids of the validation split, int64 ``[V]`` each, to tell what the LLM's scores add to
+            the teacher's (``added_value``); None leaves that out.
+        every: steps between evaluations.
 
     Raises:
         HNLMError: see :meth:`TunedLLM.ensure`; ConfigError without held-out users.
@@ -35,7 +56,11 @@ def evaluate_tuning(tuned: TunedLLM, run_id: str, results_dir: str, config: Mapp
     manifest = tuned.ensure(evaluate_every=every)
     alone = tuned.evaluate_llm_alone()
     before = tuned.evaluate(tuned.untuned())
-    after = tuned.evaluate(tuned.encoder())
+    encoder = tuned.encoder()
+    after = tuned.evaluate(encoder)
+    added = None if validation is None else measure_added_value(tuned, encoder, validation)
+    # What follows may load another LLM.
+    del encoder
     picture = Path(results_dir) / f"{run_id}.png"
     origin = tuned.provenance()
     between = [] if origin else manifest["recall"]
@@ -49,6 +74,7 @@ def evaluate_tuning(tuned: TunedLLM, run_id: str, results_dir: str, config: Mapp
         **tuned.controls(),
         "after": after,
         **tuned.baselines(),
+        "added_value": added,
         "heldout_users": len(heldout.users),
         "curve": curve,
         "loss": manifest["loss"],
@@ -106,4 +132,16 @@ def summary_table(record: Mapping[str, Any]) -> str:
     for row in (name for name in _ROWS if name in record):
         cells = (f"{record[row][name]:>11.3f}" if name in record[row] else f"{'':>11}" for name in _COLUMNS)
         lines.append(f"{row:<12}" + "".join(cells))
+    if record.get("added_value"):
+        lines.append(_added_value_line(record["added_value"]))
     return "\n".join(lines)
+
+
+def _added_value_line(added: Mapping[str, Any]) -> str:
+    ndcg = ", ".join(f"{name} {added[name]:.4f}" for name in ("teacher", "llm", "blend"))
+    weights = " and ".join(f"{weight:g}" for weight in added["weights"])
+    p_values = f"p = {added['wilcoxon_p']:.3g} Wilcoxon, {added['t_p']:.3g} t"
+    return (
+        f"validation NDCG@20 of {added['users']} held-out users: {ndcg} "
+        f"(weight of the LLM {weights}, each chosen on the other half; blend against teacher: {p_values})"
+    )
