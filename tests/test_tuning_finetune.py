@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ from tuning_kit import loss_of_each_triple_alone, make_tuned, tuned_context, tun
 
 from recbole_hnlm.data import store_writer
 from recbole_hnlm.data.store import VectorStore
-from recbole_hnlm.errors import ArtifactError, BackendError, ConfigError, HNLMError
+from recbole_hnlm.errors import ArtifactError, BackendError, ConfigError, HNLMError, MissingDependencyError
 from recbole_hnlm.show import show_user
 from recbole_hnlm.stages import build_semantics, run_stage
 from recbole_hnlm.stages.encode import store_folder
@@ -251,6 +252,42 @@ def test_an_adapter_is_never_the_base_model_in_disguise(tmp_path):
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     with pytest.raises(ArtifactError, match="damaged"):
         tuned.encoder()
+# --- on GPUs, as far as it shows without one ----------------------------------------------------------------------------------
+
+
+def test_a_process_that_sees_several_gpus_tunes_on_one(tmp_path):
+    arguments = finetune_module._arguments(tuned_context(tmp_path).settings, tmp_path, torch.device("cpu"))
+    _ = arguments.device  # counts the GPUs
+    arguments._n_gpu = 4
+    assert arguments.n_gpu == 1
+    assert arguments.train_batch_size == 4
+
+
+def test_float16_on_a_gpu_scales_the_loss_and_nothing_else_does(tmp_path, monkeypatch):
+    def scaled(dtype, device):
+        settings = tuned_context(tmp_path, llm_dtype=dtype).settings
+        return finetune_module._arguments(settings, tmp_path, torch.device(device)).fp16
+
+    assert scaled("float16", "cuda")
+    assert not scaled("bfloat16", "cuda:1")
+    assert not scaled("float32", "cpu")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    assert scaled("auto", "cuda")
+
+
+def test_processes_do_not_send_each_other_the_teachers_vectors(tmp_path):
+    assert (
+        finetune_module._arguments(tuned_context(tmp_path).settings, tmp_path, torch.device("cpu")).ddp_broadcast_buffers
+        is False
+    )
+
+
+def test_layers_in_few_bits_without_bitsandbytes_name_the_keys(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(MissingDependencyError, match=r"pip install bitsandbytes, or set .*tune_quantization\) to none"):
+        make_tuned(tmp_path, tune_quantization="8bit").untuned()
+
+
 
 
 def test_every_key_of_tuning_gives_an_adapter_of_its_own(tmp_path):

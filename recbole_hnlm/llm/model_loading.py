@@ -129,7 +129,8 @@ def _quantization(choice: str, dtype: torch.dtype) -> Any:
         return None
     if importlib.util.find_spec("bitsandbytes") is None:
         raise MissingDependencyError(
-            f"llm_quantization {choice} needs the package bitsandbytes; run: pip install bitsandbytes, or set it to none"
+            f"layers in {choice} need the package bitsandbytes; run: pip install bitsandbytes, or set llm_quantization (of the "
+            "LLM that is tuned: tune_quantization) to none"
         )
     from transformers import BitsAndBytesConfig  # noqa: PLC0415
 

@@ -147,10 +147,10 @@ class HardNegativeEncoder(nn.Module):
         words = self.word_embeddings(batch.ids.clamp(min=0))
         tables = dict(self.named_buffers(recurse=False))
         for token, side, owners in ((USER_TOKEN, "user", batch.users), (ITEM_TOKEN, "item", batch.items)):
-            here = batch.ids == token
-            if bool(here.any()):
-                soft = self.projections["shared"](tables[side][owners]).to(words.dtype)  # [B, H]
-                words = torch.where(here[..., None], soft[:, None], words)
+            # Also where the token stands nowhere: asking would wait for the GPU, and under data parallelism every process must
+            # give every trained weight a gradient, be it zero.
+            soft = self.projections["shared"](tables[side][owners]).to(words.dtype)  # [B, H]
+            words = torch.where((batch.ids == token)[..., None], soft[:, None], words)
         return words
 
     def encode(self, batch: TokenBatch) -> torch.Tensor:

@@ -14,6 +14,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from recbole_hnlm.errors import ArtifactError, BackendError, HNLMError
+from recbole_hnlm.llm.model_loading import compute_dtype
 from recbole_hnlm.memory import is_out_of_memory
 from recbole_hnlm.tuning.adapter_files import put_state
 from recbole_hnlm.tuning.permutation import EpochSampler
@@ -62,6 +63,18 @@ class _Progress(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **_kwargs: Any) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+class _Arguments(TrainingArguments):
+    """TrainingArguments that tune on one device in a process, whatever else is visible.
+
+    The Trainer would spread each batch over all GPUs that one process sees (``nn.DataParallel``). The loss compares the triples
+    of a batch with each other, and what ``tune_batch_size`` says would no longer be its size.
+    """
+
+    @property
+    def n_gpu(self) -> int:
+        return min(1, super().n_gpu)
 
 
 class _TuningTrainer(Trainer):
@@ -140,6 +153,38 @@ def complete_checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=step_of)
 
 
+def _arguments(settings: HNLMSettings, folder: Path, device: torch.device) -> TrainingArguments:
+    half = device.type == "cuda" and compute_dtype(settings.llm_dtype, str(device)) == torch.float16
+    return _Arguments(
+        output_dir=str(folder),
+        max_steps=settings.tune_steps,
+        per_device_train_batch_size=settings.tune_batch_size,
+        gradient_accumulation_steps=settings.tune_accumulation,
+        learning_rate=settings.tune_learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=min(10, settings.tune_steps // 2),
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        # The encoder casts by itself; this scales the loss, without which small gradients are 0 in float16.
+        fp16=half,
+        gradient_checkpointing=settings.tune_gradient_checkpointing,
+        save_strategy="steps",
+        save_steps=settings.tune_save_steps,
+        save_total_limit=2,
+        logging_steps=10,
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_drop_last=True,
+        use_cpu=device.type == "cpu",
+        seed=settings.tune_seed,
+        ddp_find_unused_parameters=False,
+        # The buffers are the teacher's vectors of all users and items, the same in every process and for good.
+        ddp_broadcast_buffers=False,
+    )
+
+
 def tune(
     objective: TuningObjective,
     dataset: TripleDataset,
@@ -181,30 +226,7 @@ def tune(
             shutil.rmtree(path, ignore_errors=True)
     if settings.tune_steps == 0:
         return []
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        max_steps=settings.tune_steps,
-        per_device_train_batch_size=settings.tune_batch_size,
-        gradient_accumulation_steps=settings.tune_accumulation,
-        learning_rate=settings.tune_learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=min(10, settings.tune_steps // 2),
-        weight_decay=0.0,
-        max_grad_norm=1.0,
-        gradient_checkpointing=settings.tune_gradient_checkpointing,
-        save_strategy="steps",
-        save_steps=settings.tune_save_steps,
-        save_total_limit=2,
-        logging_steps=10,
-        logging_nan_inf_filter=False,
-        report_to="none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_drop_last=True,
-        use_cpu=torch.device(device).type == "cpu",
-        seed=settings.tune_seed,
-        ddp_find_unused_parameters=False,
-    )
+    arguments = _arguments(settings, folder, torch.device(device))
     try:
         trainer = _TuningTrainer(
             settings=settings, model=objective, args=arguments, train_dataset=dataset, data_collator=collator

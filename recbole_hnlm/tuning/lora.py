@@ -66,7 +66,8 @@ def build_encoder(
             target_modules=list(settings.lora_targets),
             task_type="CAUSAL_LM",
         )
-        with torch.random.fork_rng():
+        # torch.manual_seed seeds the GPUs as well; of these the LLM's own is the one that is used.
+        with torch.random.fork_rng([torch.device(device)] if torch.device(device).type == "cuda" else []):
             torch.manual_seed(settings.tune_seed)
             model = get_peft_model(model, config)
     encoder = HardNegativeEncoder(
