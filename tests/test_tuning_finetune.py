@@ -25,7 +25,7 @@ from recbole_hnlm.tuning import objective as objective_module
 from recbole_hnlm.tuning.adapter_files import load_adapter, read_manifest
 from recbole_hnlm.tuning.evaluation import choose_heldout_users, ranking_metrics, target_ranks
 from recbole_hnlm.tuning.finetune import complete_checkpoints
-from recbole_hnlm.tuning.inference import PairOrder, encode_pairs
+from recbole_hnlm.tuning.inference import PairOrder, encode_items, encode_pairs
 from recbole_hnlm.tuning.objective import TripleCollator, TuningObjective
 from recbole_hnlm.tuning.prompting import pad_sequences
 from recbole_hnlm.tuning.report import draw_curve, evaluate_tuning
@@ -215,8 +215,31 @@ def test_four_bits_tune_on_a_cpu(tmp_path):
     assert any(not torch.equal(before[name], after[name]) for name in after)
 
 
-def test_an_evaluation_in_between_leaves_gradients_whole(tmp_path):
-    tuned = make_tuned(tmp_path, tune_quantization="4bit", llm_dtype="bfloat16", lora_dropout=0.0)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_eight_bits_tune_on_a_cpu(tmp_path, dtype):
+    keys = {"llm_dtype": dtype, "lora_dropout": 0.0, "tune_steps": 20, "tune_learning_rate": 1e-3}
+    plain, tuned = make_tuned(tmp_path, **keys), make_tuned(tmp_path, tune_quantization="8bit", **keys)
+    encoder, items = tuned.untuned(), range(1, 25)
+    layers = encoder.decoder.layers
+    assert {type(layer.self_attn.q_proj.base_layer).__name__ for layer in layers} == {"Linear8bitLt"}
+    vectors, exact = (encode_items(own.untuned(), own.prompts, own.texts, items, 2000) for own in (tuned, plain))
+    assert (vectors * exact).sum(axis=1).mean() > 0.99
+    batch = pad_sequences([tuned.prompts.item("a title", "a text")], items=[3])
+    encoder.train().encode(batch)[0, 0].backward()
+    # lora_A gets its first gradient when lora_B is no longer zero.
+    reached = {name for name, part in encoder.named_parameters() if part.grad is not None and part.grad.abs().sum() > 0}
+    assert reached >= {name for name in encoder.trained_state() if "lora_A" not in name}
+    losses = tuned.ensure(show_progress=False)["loss"]
+    assert losses[-1]["loss"] < losses[0]["loss"]
+    # Inference with the tuned weights, over layers that were loaded anew.
+    after = encode_items(tuned.encoder(), tuned.prompts, tuned.texts, items, 2000)
+    assert np.isfinite(after).all()
+    assert (after * vectors).sum(axis=1).min() < 0.999
+
+
+@pytest.mark.parametrize("quantization", ["4bit", "8bit"])
+def test_an_evaluation_in_between_leaves_gradients_whole(tmp_path, quantization):
+    tuned = make_tuned(tmp_path, tune_quantization=quantization, llm_dtype="bfloat16", lora_dropout=0.0)
     encoder = tuned.untuned()
     batch = pad_sequences([tuned.prompts.item("a title", "a text")], items=[3])
 
