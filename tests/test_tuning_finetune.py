@@ -1,16 +1,13 @@
 import importlib.util
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tuning_kit import loss_of_each_triple_alone, make_tuned, tuned_context, tuned_of
+from tuning_kit import launch_two, loss_of_each_triple_alone, make_tuned, tuned_context, tuned_of
 
 from recbole_hnlm.data import store_writer
 from recbole_hnlm.data.store import VectorStore
@@ -255,26 +252,6 @@ def test_an_evaluation_in_between_leaves_gradients_whole(tmp_path, quantization)
     assert torch.equal(gradient(), before)
 
 
-# --- what is kept ------------------------------------------------------------------------------------------------------------
-
-
-def test_an_adapter_is_never_the_base_model_in_disguise(tmp_path):
-    tuned = make_tuned(tmp_path)
-    with pytest.raises(ArtifactError, match="holds no tuned adapter"):
-        tuned.encoder()
-    tuned.ensure(show_progress=False)
-    manifest = read_manifest(tuned.folder)
-    assert manifest["steps"] == 6
-    assert manifest["identity"]["teacher"] == "teacher0"
-    other = make_tuned(tmp_path, teacher_seed=1)
-    with pytest.raises(ArtifactError, match="teacher is teacher0, expected teacher1"):
-        load_adapter(tuned.folder, other.untuned(), other.identity)
-    with pytest.raises(ArtifactError, match="does not fit the LLM"):
-        load_adapter(tuned.folder, make_tuned(tmp_path, lora_r=8).untuned())
-    weights = tuned.folder / "adapter.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
-    with pytest.raises(ArtifactError, match="damaged"):
-        tuned.encoder()
 # --- on GPUs, as far as it shows without one ----------------------------------------------------------------------------------
 
 
@@ -311,6 +288,26 @@ def test_layers_in_few_bits_without_bitsandbytes_name_the_keys(tmp_path, monkeyp
         make_tuned(tmp_path, tune_quantization="8bit").untuned()
 
 
+# --- what is kept ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_adapter_is_never_the_base_model_in_disguise(tmp_path):
+    tuned = make_tuned(tmp_path)
+    with pytest.raises(ArtifactError, match="holds no tuned adapter"):
+        tuned.encoder()
+    tuned.ensure(show_progress=False)
+    manifest = read_manifest(tuned.folder)
+    assert manifest["steps"] == 6
+    assert manifest["identity"]["teacher"] == "teacher0"
+    other = make_tuned(tmp_path, teacher_seed=1)
+    with pytest.raises(ArtifactError, match="teacher is teacher0, expected teacher1"):
+        load_adapter(tuned.folder, other.untuned(), other.identity)
+    with pytest.raises(ArtifactError, match="does not fit the LLM"):
+        load_adapter(tuned.folder, make_tuned(tmp_path, lora_r=8).untuned())
+    weights = tuned.folder / "adapter.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(ArtifactError, match="damaged"):
+        tuned.encoder()
 
 
 def test_every_key_of_tuning_gives_an_adapter_of_its_own(tmp_path):
@@ -393,9 +390,7 @@ def test_encoding_goes_on_after_a_kill(tmp_path, monkeypatch):
 
 
 RANKED = """
-import sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
 from tuning_kit import loss_of_each_triple_alone, tuned_context
 from recbole_hnlm.stages import run_stage
 from recbole_hnlm.tuning import objective
@@ -407,12 +402,7 @@ run_stage(tuned_context(Path({folder!r}), **{settings!r}), {stage!r})
 
 def run_ranked(folder, stage, each_alone=False, **settings):
     """Run a stage in two processes under ``torchrun``."""
-    script = folder / "ranked.py"
-    names = {"tests": str(Path(__file__).parent), "folder": str(folder), "stage": stage, "each_alone": each_alone}
-    script.write_text(RANKED.format(**names, settings=settings))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
+    done = launch_two(folder, RANKED.format(folder=str(folder), stage=stage, each_alone=each_alone, settings=settings))
     assert done.returncode == 0, done.stderr[-6000:]
 
 

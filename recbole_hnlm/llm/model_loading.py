@@ -20,6 +20,7 @@ from recbole_hnlm.errors import BackendError, MissingDependencyError
 from recbole_hnlm.llm.attention import GROUPED_ATTENTION, register
 from recbole_hnlm.llm.embedded import EMBEDDED_MODEL, embedded_folder, embedded_revision, embedded_tokenizer_source
 from recbole_hnlm.llm.protocol import ModelIdentity
+from recbole_hnlm.sharding import fsdp_requested
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,7 +138,12 @@ def _quantization(choice: str, dtype: torch.dtype) -> Any:
     if choice == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        # FSDP spreads parameters of a floating type alone, so the packed bits are then called one; elsewhere they are bytes.
+        bnb_4bit_quant_storage=dtype if fsdp_requested() else torch.uint8,
     )
 
 
