@@ -192,7 +192,8 @@ def _stage(args: argparse.Namespace, rest: Sequence[str]) -> int:
         rest = (*rest, "--negative_route=tuned")
     config, context, data = _stage_context(args, rest)
     stages = importlib.import_module("recbole_hnlm.stages")
-    if args.eval:
+    # Of several processes that tune together, one measures the adapter and writes the results.
+    if args.eval and importlib.import_module("recbole_hnlm.tuning.ranks").Ranks.from_environment().first:
         # Profiles first, where the queries are made of them; the tuning itself is watched.
         if context.settings.tuned_text == "profiles":
             stages.run_stage(context, "profile")

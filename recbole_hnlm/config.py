@@ -241,14 +241,16 @@ class Config(RecBoleConfig):
         gpu_id = ",".join(map(str, gpu_id)) if isinstance(gpu_id, (tuple, list)) else str(gpu_id if gpu_id is not None else "")
         final["gpu_id"] = gpu_id
         wants_gpu = bool(final["use_gpu"]) and gpu_id != ""
-        is_spread = int(final.get("world_size") or 1) > 1 or "local_rank" in final
+        launched = int(os.environ.get("WORLD_SIZE", "1")) > 1 and "LOCAL_RANK" in os.environ
+        is_spread = int(final.get("world_size") or 1) > 1 or "local_rank" in final or launched
         if wants_gpu and ("gpu_id" in self.external_config_dict or not is_spread):
             self._select_gpus(gpu_id)
         use_cuda = wants_gpu and torch.cuda.is_available()
         # RecBole reads use_gpu again when it reports GPU memory.
         final["use_gpu"] = use_cuda
         if "local_rank" not in final:
-            final.update(single_spec=True, local_rank=0, device=torch.device("cuda" if use_cuda else "cpu"))
+            device = _own_gpu(int(os.environ["LOCAL_RANK"])) if use_cuda and launched else ("cuda" if use_cuda else "cpu")
+            final.update(single_spec=True, local_rank=0, device=torch.device(device))
             return
         self._init_process_group(use_cuda)
 
@@ -276,6 +278,22 @@ class Config(RecBoleConfig):
         final.update(single_spec=False, device=torch.device("cuda", rank) if use_cuda else torch.device("cpu"))
         if rank != 0:
             final.update(state="error", show_progress=False, verbose=False)
+
+
+def _own_gpu(local_rank: int) -> torch.device:
+    """Return the GPU of a process that torchrun or accelerate launch started, the same one that accelerate takes.
+
+    Raises:
+        ConfigError: the launch has more processes on this machine than GPUs.
+    """
+    found = torch.cuda.device_count()
+    if local_rank >= found:
+        raise ConfigError(
+            f"the launch needs a GPU for each of its processes, found {found} for process {local_rank + 1} on this machine: "
+            "start fewer (--nproc_per_node), name more with --gpu_id=0,1,... or use CPUs with --use_gpu=False"
+        )
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
 
 
 def _as_lists(final: dict[str, Any]) -> None:

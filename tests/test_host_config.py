@@ -174,6 +174,23 @@ def test_use_gpu_false_keeps_the_run_on_the_cpu(pretended_gpu):
     assert Config("BPR", "ml-100k")["device"] == torch.device("cuda")
 
 
+def test_each_process_of_torchrun_takes_a_gpu_of_its_own(pretended_gpu):
+    pretended_gpu.setattr(torch.cuda, "device_count", lambda: 2)
+    taken = []
+    pretended_gpu.setattr(torch.cuda, "set_device", taken.append)
+    pretended_gpu.setenv("WORLD_SIZE", "3")
+    pretended_gpu.setenv("LOCAL_RANK", "1")
+    config = Config("BPR", "ml-100k")
+    assert config["device"] == torch.device("cuda", 1)
+    assert taken == [1]
+    # RecBole's default gpu_id, "0", would leave all processes one GPU.
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    assert Config("BPR", "ml-100k", config_dict={"use_gpu": False})["device"] == torch.device("cpu")
+    pretended_gpu.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ConfigError, match="found 2 for process 3 on this machine"):
+        Config("BPR", "ml-100k")
+
+
 def test_the_users_visible_devices_are_kept_unless_gpu_id_is_given(pretended_gpu):
     pretended_gpu.setenv("CUDA_VISIBLE_DEVICES", "3")
     Config("BPR", "ml-100k")

@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from recbole_hnlm.settings import validate_settings
 from recbole_hnlm.tuning.encoder import pool_positions, standardised
 from recbole_hnlm.tuning.inference import encode_items, encode_pairs, order_pairs, token_batches
 from recbole_hnlm.tuning.lora import build_encoder
+from recbole_hnlm.tuning.objective import TripleCollator, TuningObjective
 from recbole_hnlm.tuning.prompting import ITEM_TOKEN, USER_TOKEN, PairPrompts, pad_sequences
 
 
@@ -33,6 +36,15 @@ def test_budgets_cut_texts_but_neither_instruction_nor_collaborative_tokens(temp
     assert prompts.truncated == {"user text": 1, "title": 1, "item text": 1}
     prompts.user_part("x" * 500)
     assert prompts.truncated["user text"] == 1
+
+
+def test_without_collaborative_tokens_the_projections_get_a_gradient_of_zero(tmp_path):
+    # Under data parallelism a trained weight without a gradient stops the tuning.
+    tuned = make_tuned(tmp_path, tuned_soft_tokens=False)
+    encoder = tuned.untuned()
+    encoder.encode(pad_sequences([tuned.prompts.item("a title", "a text")], items=[3]))[0, 0].backward()
+    assert all(part.grad is not None for part in encoder.parameters() if part.requires_grad)
+    assert encoder.projections["shared"].weight.grad.abs().max() == 0
 
 
 def test_without_collaborative_tokens_the_query_is_text_alone():
@@ -156,6 +168,28 @@ def test_every_input_moves_the_vector_and_the_projection_learns(tmp_path):
     assert any("projections" in name for name in names)
     assert any("lora_B" in name for name in names)
     assert all("lora_" in name or "projections" in name for name in names)
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+def test_nothing_stays_behind_when_the_encoder_lies_on_another_device(tmp_path, monkeypatch, pooling):
+    # The meta device computes shapes alone and, as a GPU does, refuses operands from another device.
+    monkeypatch.setattr(torch, "autocast", lambda *_args, **_keys: nullcontext())  # does not know meta
+    tuned = make_tuned(tmp_path, tuned_pooling=pooling)
+    encoder = tuned.untuned()
+    encoder.lm.set_attn_implementation("eager")  # sdpa looks at the mask's values
+    objective = TuningObjective(encoder, temperature=0.05, contrast_weight=1.0).to("meta")
+    batch = TripleCollator(tuned.prompts, tuned.texts, tuned.context.training)([(1, 2, 20), (1, 3, 20), (9, 12, 22)])
+    assert encoder.device.type == "meta"
+    # The trainer moves its batches; those for inference come as they are padded.
+    loss = objective(**{name: part.to("meta") for name, part in batch.items()})["loss"]
+    loss.backward()
+    assert loss.device.type == "meta"
+    assert all(part.grad is not None for part in encoder.parameters() if part.requires_grad)
+    rows, users, items = sequences(tuned)
+    assert encoder.encode(pad_sequences(rows, users, items)).device.type == "meta"
+    begun = pad_sequences([tuned.prompts.user_part("a"), tuned.prompts.user_part("ab c")], [1, 2], side="left")
+    rest = pad_sequences([tuned.prompts.item_part("title", "text")] * 3, [1, 1, 2], [3, 4, 5])
+    assert encoder.encode_shared(begun, rest, torch.tensor([0, 0, 1])).shape == (3, encoder.dim)
 
 
 def test_untrained_lora_layers_leave_the_llm_as_it_was(tmp_path):

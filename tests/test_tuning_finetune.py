@@ -1,19 +1,17 @@
+import importlib.util
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tuning_kit import loss_of_each_triple_alone, make_tuned, tuned_context, tuned_of
+from tuning_kit import launch_two, loss_of_each_triple_alone, make_tuned, tuned_context, tuned_of
 
 from recbole_hnlm.data import store_writer
 from recbole_hnlm.data.store import VectorStore
-from recbole_hnlm.errors import ArtifactError, BackendError, ConfigError, HNLMError
+from recbole_hnlm.errors import ArtifactError, BackendError, ConfigError, HNLMError, MissingDependencyError
 from recbole_hnlm.show import show_user
 from recbole_hnlm.stages import build_semantics, run_stage
 from recbole_hnlm.stages.encode import store_folder
@@ -24,7 +22,7 @@ from recbole_hnlm.tuning import objective as objective_module
 from recbole_hnlm.tuning.adapter_files import load_adapter, read_manifest
 from recbole_hnlm.tuning.evaluation import choose_heldout_users, ranking_metrics, target_ranks
 from recbole_hnlm.tuning.finetune import complete_checkpoints
-from recbole_hnlm.tuning.inference import PairOrder, encode_pairs
+from recbole_hnlm.tuning.inference import PairOrder, encode_items, encode_pairs
 from recbole_hnlm.tuning.objective import TripleCollator, TuningObjective
 from recbole_hnlm.tuning.prompting import pad_sequences
 from recbole_hnlm.tuning.report import draw_curve, evaluate_tuning, summary_table
@@ -219,8 +217,31 @@ def test_four_bits_tune_on_a_cpu(tmp_path):
     assert any(not torch.equal(before[name], after[name]) for name in after)
 
 
-def test_an_evaluation_in_between_leaves_gradients_whole(tmp_path):
-    tuned = make_tuned(tmp_path, tune_quantization="4bit", llm_dtype="bfloat16", lora_dropout=0.0)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_eight_bits_tune_on_a_cpu(tmp_path, dtype):
+    keys = {"llm_dtype": dtype, "lora_dropout": 0.0, "tune_steps": 20, "tune_learning_rate": 1e-3}
+    plain, tuned = make_tuned(tmp_path, **keys), make_tuned(tmp_path, tune_quantization="8bit", **keys)
+    encoder, items = tuned.untuned(), range(1, 25)
+    layers = encoder.decoder.layers
+    assert {type(layer.self_attn.q_proj.base_layer).__name__ for layer in layers} == {"Linear8bitLt"}
+    vectors, exact = (encode_items(own.untuned(), own.prompts, own.texts, items, 2000) for own in (tuned, plain))
+    assert (vectors * exact).sum(axis=1).mean() > 0.99
+    batch = pad_sequences([tuned.prompts.item("a title", "a text")], items=[3])
+    encoder.train().encode(batch)[0, 0].backward()
+    # lora_A gets its first gradient when lora_B is no longer zero.
+    reached = {name for name, part in encoder.named_parameters() if part.grad is not None and part.grad.abs().sum() > 0}
+    assert reached >= {name for name in encoder.trained_state() if "lora_A" not in name}
+    losses = tuned.ensure(show_progress=False)["loss"]
+    assert losses[-1]["loss"] < losses[0]["loss"]
+    # Inference with the tuned weights, over layers that were loaded anew.
+    after = encode_items(tuned.encoder(), tuned.prompts, tuned.texts, items, 2000)
+    assert np.isfinite(after).all()
+    assert (after * vectors).sum(axis=1).min() < 0.999
+
+
+@pytest.mark.parametrize("quantization", ["4bit", "8bit"])
+def test_an_evaluation_in_between_leaves_gradients_whole(tmp_path, quantization):
+    tuned = make_tuned(tmp_path, tune_quantization=quantization, llm_dtype="bfloat16", lora_dropout=0.0)
     encoder = tuned.untuned()
     batch = pad_sequences([tuned.prompts.item("a title", "a text")], items=[3])
 
@@ -234,6 +255,42 @@ def test_an_evaluation_in_between_leaves_gradients_whole(tmp_path):
     assert before.abs().sum() > 0
     tuned.evaluate(encoder)
     assert torch.equal(gradient(), before)
+
+
+# --- on GPUs, as far as it shows without one ----------------------------------------------------------------------------------
+
+
+def test_a_process_that_sees_several_gpus_tunes_on_one(tmp_path):
+    arguments = finetune_module._arguments(tuned_context(tmp_path).settings, tmp_path, torch.device("cpu"))
+    _ = arguments.device  # counts the GPUs
+    arguments._n_gpu = 4
+    assert arguments.n_gpu == 1
+    assert arguments.train_batch_size == 4
+
+
+def test_float16_on_a_gpu_scales_the_loss_and_nothing_else_does(tmp_path, monkeypatch):
+    def scaled(dtype, device):
+        settings = tuned_context(tmp_path, llm_dtype=dtype).settings
+        return finetune_module._arguments(settings, tmp_path, torch.device(device)).fp16
+
+    assert scaled("float16", "cuda")
+    assert not scaled("bfloat16", "cuda:1")
+    assert not scaled("float32", "cpu")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    assert scaled("auto", "cuda")
+
+
+def test_processes_do_not_send_each_other_the_teachers_vectors(tmp_path):
+    assert (
+        finetune_module._arguments(tuned_context(tmp_path).settings, tmp_path, torch.device("cpu")).ddp_broadcast_buffers
+        is False
+    )
+
+
+def test_layers_in_few_bits_without_bitsandbytes_name_the_keys(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(MissingDependencyError, match=r"pip install bitsandbytes, or set .*tune_quantization\) to none"):
+        make_tuned(tmp_path, tune_quantization="8bit").untuned()
 
 
 # --- what is kept ------------------------------------------------------------------------------------------------------------
@@ -338,9 +395,7 @@ def test_encoding_goes_on_after_a_kill(tmp_path, monkeypatch):
 
 
 RANKED = """
-import sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
 from tuning_kit import loss_of_each_triple_alone, tuned_context
 from recbole_hnlm.stages import run_stage
 from recbole_hnlm.tuning import objective
@@ -352,12 +407,7 @@ run_stage(tuned_context(Path({folder!r}), **{settings!r}), {stage!r})
 
 def run_ranked(folder, stage, each_alone=False, **settings):
     """Run a stage in two processes under ``torchrun``."""
-    script = folder / "ranked.py"
-    names = {"tests": str(Path(__file__).parent), "folder": str(folder), "stage": stage, "each_alone": each_alone}
-    script.write_text(RANKED.format(**names, settings=settings))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
+    done = launch_two(folder, RANKED.format(folder=str(folder), stage=stage, each_alone=each_alone, settings=settings))
     assert done.returncode == 0, done.stderr[-6000:]
 
 

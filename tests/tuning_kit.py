@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -63,3 +67,12 @@ def make_tuned(folder, **settings):
 def loss_of_each_triple_alone(query, pos, neg, temperature):
     """The paired loss without other triples' items: the mean over a batch is the mean over its parts."""
     return -torch.nn.functional.logsigmoid(((query * pos).sum(1) - (query * neg).sum(1)) / temperature).mean()
+
+
+def launch_two(folder, script, **environment):
+    """Run a script in two processes under ``torchrun``, with the folder of the tests on its path; returns how it ended."""
+    file = folder / "launched.py"
+    file.write_text(f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n{script}")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(file)]
+    own = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=own, timeout=240, check=False)

@@ -20,6 +20,7 @@ from recbole_hnlm.errors import BackendError, MissingDependencyError
 from recbole_hnlm.llm.attention import GROUPED_ATTENTION, register
 from recbole_hnlm.llm.embedded import EMBEDDED_MODEL, embedded_folder, embedded_revision, embedded_tokenizer_source
 from recbole_hnlm.llm.protocol import ModelIdentity
+from recbole_hnlm.sharding import fsdp_requested
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,14 +130,20 @@ def _quantization(choice: str, dtype: torch.dtype) -> Any:
         return None
     if importlib.util.find_spec("bitsandbytes") is None:
         raise MissingDependencyError(
-            f"llm_quantization {choice} needs the package bitsandbytes; run: pip install bitsandbytes, or set it to none"
+            f"layers in {choice} need the package bitsandbytes; run: pip install bitsandbytes, or set llm_quantization (of the "
+            "LLM that is tuned: tune_quantization) to none"
         )
     from transformers import BitsAndBytesConfig  # noqa: PLC0415
 
     if choice == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        # FSDP spreads parameters of a floating type alone, so the packed bits are then called one; elsewhere they are bytes.
+        bnb_4bit_quant_storage=dtype if fsdp_requested() else torch.uint8,
     )
 
 

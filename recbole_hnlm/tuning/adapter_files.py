@@ -12,6 +12,7 @@ from safetensors.torch import save as save_tensors
 
 from recbole_hnlm.artifacts import file_digest, read_json, text_digest, write_atomically, write_json
 from recbole_hnlm.errors import ArtifactError
+from recbole_hnlm.sharding import copy_whole, whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from recbole_hnlm.settings import HNLMSettings
     from recbole_hnlm.tuning.encoder import HardNegativeEncoder
 
-__all__ = ["AdapterIdentity", "load_adapter", "read_manifest", "save_adapter", "tuning_keys"]
+__all__ = ["AdapterIdentity", "load_adapter", "put_state", "read_manifest", "save_adapter", "tuning_keys", "whole_state"]
 
 ADAPTER_FORMAT = 1
 _WEIGHTS, _MANIFEST = "adapter.safetensors", "manifest.json"
@@ -57,20 +58,26 @@ class AdapterIdentity:
         return text_digest(asdict(self).values())[:16]
 
 
-def save_adapter(folder: Path, encoder: HardNegativeEncoder, identity: AdapterIdentity, details: Mapping[str, Any]) -> None:
+def whole_state(encoder: HardNegativeEncoder) -> dict[str, torch.Tensor]:
+    """Return the trained weights by name, each as one piece in host memory; under FSDP every process must call this."""
+    return {name: whole(tensor).cpu().contiguous() for name, tensor in encoder.trained_state().items()}
+
+
+def save_adapter(
+    folder: Path, state: Mapping[str, torch.Tensor], identity: AdapterIdentity, details: Mapping[str, Any]
+) -> None:
     """Write the trained weights, then the manifest.
 
     Args:
         folder: made when absent.
-        encoder: its trained parameters are written.
+        state: trained weights, as :func:`whole_state` returns them.
         identity: what they belong to.
         details: further entries of the manifest: keys, steps, loss curve, counts.
 
     Raises:
         ArtifactError: the folder cannot be written.
     """
-    state = {name: tensor.cpu().contiguous() for name, tensor in encoder.trained_state().items()}
-    digest = write_atomically(folder / _WEIGHTS, [save_tensors(state)])
+    digest = write_atomically(folder / _WEIGHTS, [save_tensors(dict(state))])
     manifest = {"format": ADAPTER_FORMAT, "identity": asdict(identity), **details, "sha256": digest}
     write_json(folder / _MANIFEST, manifest)
 
@@ -134,4 +141,4 @@ def put_state(encoder: HardNegativeEncoder, state: Mapping[str, torch.Tensor], s
         )
     with torch.no_grad():
         for name, tensor in own.items():
-            tensor.copy_(state[name])
+            copy_whole(tensor, state[name])

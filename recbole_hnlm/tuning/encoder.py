@@ -112,6 +112,11 @@ class HardNegativeEncoder(nn.Module):
         return table
 
     @property
+    def layer_classes(self) -> list[str]:
+        """Names of the classes of the LLM's layers, as transformers knows them; empty where it does not."""
+        return sorted(self._causal._no_split_modules or ())
+
+    @property
     def dim(self) -> int:
         """Dimension H of the vectors."""
         return int(self.word_embeddings.weight.shape[1])
@@ -134,7 +139,7 @@ class HardNegativeEncoder(nn.Module):
         return self
 
     def trained_state(self) -> Mapping[str, torch.Tensor]:
-        """Return the parameters that tuning changes, by name."""
+        """Return the parameters that tuning changes, by name; under FSDP each process holds a part of them."""
         return {name: parameter.detach() for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def _autocast(self) -> Any:
@@ -147,10 +152,10 @@ class HardNegativeEncoder(nn.Module):
         words = self.word_embeddings(batch.ids.clamp(min=0))
         tables = dict(self.named_buffers(recurse=False))
         for token, side, owners in ((USER_TOKEN, "user", batch.users), (ITEM_TOKEN, "item", batch.items)):
-            here = batch.ids == token
-            if bool(here.any()):
-                soft = self.projections["shared"](tables[side][owners]).to(words.dtype)  # [B, H]
-                words = torch.where(here[..., None], soft[:, None], words)
+            # Also where the token stands nowhere: asking would wait for the GPU, and under data parallelism every process must
+            # give every trained weight a gradient, be it zero.
+            soft = self.projections["shared"](tables[side][owners]).to(words.dtype)  # [B, H]
+            words = torch.where((batch.ids == token)[..., None], soft[:, None], words)
         return words
 
     def encode(self, batch: TokenBatch) -> torch.Tensor:

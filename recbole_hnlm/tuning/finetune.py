@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer import SCHEDULER_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from recbole_hnlm.errors import ArtifactError, BackendError, HNLMError
+from recbole_hnlm.llm.model_loading import compute_dtype
 from recbole_hnlm.memory import is_out_of_memory
-from recbole_hnlm.tuning.adapter_files import put_state
+from recbole_hnlm.sharding import fsdp_requested
+from recbole_hnlm.tuning.adapter_files import put_state, whole_state
 from recbole_hnlm.tuning.permutation import EpochSampler
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ __all__ = ["complete_checkpoints", "step_of", "tune"]
 
 _WEIGHTS = "trained.safetensors"
 _STATE = "trainer_state.json"
+_WHOLE_OPTIMIZER = "optimizer.pt"  # the Trainer's; under FSDP it writes a folder of parts
 _logger = logging.getLogger(__name__)
 
 
@@ -62,6 +66,18 @@ class _Progress(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **_kwargs: Any) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+class _Arguments(TrainingArguments):
+    """TrainingArguments that tune on one device in a process, whatever else is visible.
+
+    The Trainer would spread each batch over all GPUs that one process sees (``nn.DataParallel``). The loss compares the triples
+    of a batch with each other, and what ``tune_batch_size`` says would no longer be its size.
+    """
+
+    @property
+    def n_gpu(self) -> int:
+        return min(1, super().n_gpu)
 
 
 class _TuningTrainer(Trainer):
@@ -102,15 +118,31 @@ class _TuningTrainer(Trainer):
             )
         return (loss, {}) if return_outputs else loss
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        # The Trainer's own would, under FSDP, gather or write the whole LLM.
+        self._save(output_dir)
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         from safetensors.torch import save_file  # noqa: PLC0415
 
+        # In every process, since gathering takes all; only one of them writes.
+        state = whole_state(self.accelerator.unwrap_model(self.model).encoder)
         if self.args.should_save:
             folder = Path(output_dir or str(self.args.output_dir))
             folder.mkdir(parents=True, exist_ok=True)
-            objective = self.accelerator.unwrap_model(self.model)
-            state = {name: tensor.cpu().contiguous() for name, tensor in objective.encoder.trained_state().items()}
             save_file(state, folder / _WEIGHTS)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.is_fsdp_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        from accelerate.utils import save_fsdp_optimizer  # noqa: PLC0415
+
+        # As the Trainer does, without the LLM's frozen weights, which it would write into every checkpoint.
+        plugin = self.accelerator.state.fsdp_plugin
+        save_fsdp_optimizer(plugin, self.accelerator, self.optimizer, self.model, output_dir)
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         from safetensors.torch import load_file  # noqa: PLC0415
@@ -140,6 +172,53 @@ def complete_checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=step_of)
 
 
+def _require_own_form(checkpoint: Path) -> None:
+    """Refuse a checkpoint whose optimizer this launch cannot read: FSDP keeps it in parts.
+
+    Raises:
+        ArtifactError: it was written with FSDP and the launch is without, or the other way round.
+    """
+    whole = (checkpoint / _WHOLE_OPTIMIZER).is_file()
+    if whole == fsdp_requested():
+        there, here = ("without", "with") if whole else ("with", "without")
+        raise ArtifactError(
+            f"{checkpoint} was written {there} FSDP and this launch is {here} it: launch as before, or delete "
+            f"{checkpoint.parent} to begin anew"
+        )
+
+
+def _arguments(settings: HNLMSettings, folder: Path, device: torch.device) -> TrainingArguments:
+    half = device.type == "cuda" and compute_dtype(settings.llm_dtype, str(device)) == torch.float16
+    return _Arguments(
+        output_dir=str(folder),
+        max_steps=settings.tune_steps,
+        per_device_train_batch_size=settings.tune_batch_size,
+        gradient_accumulation_steps=settings.tune_accumulation,
+        learning_rate=settings.tune_learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=min(10, settings.tune_steps // 2),
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        # The encoder casts by itself; this scales the loss, without which small gradients are 0 in float16.
+        fp16=half,
+        gradient_checkpointing=settings.tune_gradient_checkpointing,
+        save_strategy="steps",
+        save_steps=settings.tune_save_steps,
+        save_total_limit=2,
+        logging_steps=10,
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_drop_last=True,
+        use_cpu=device.type == "cpu",
+        seed=settings.tune_seed,
+        ddp_find_unused_parameters=False,
+        # The buffers are the teacher's vectors of all users and items, the same in every process and for good.
+        ddp_broadcast_buffers=False,
+    )
+
+
 def tune(
     objective: TuningObjective,
     dataset: TripleDataset,
@@ -154,7 +233,8 @@ def tune(
 ) -> list[dict[str, float]]:
     """Tune for ``tune_steps`` steps, going on from the last checkpoint in ``folder``.
 
-    Data parallelism and FSDP come from the launcher: ``torchrun`` or ``accelerate launch`` around the same command.
+    Data parallelism and FSDP come from the launcher: ``torchrun`` or ``accelerate launch`` around the same command. Under FSDP
+    the objective's parameters come back spread over the processes.
 
     Args:
         objective: holds the encoder; its trained parameters change.
@@ -173,7 +253,8 @@ def tune(
     Raises:
         HNLMError: the loss is not a number (names the step; the last checkpoint is kept).
         BackendError: memory does not suffice (suggests smaller keys).
-        ArtifactError: the disk does not take a checkpoint.
+        ArtifactError: the disk does not take a checkpoint, or the one to go on from was written with FSDP and this launch is
+            without (or the other way round).
     """
     checkpoints = complete_checkpoints(folder)
     for path in folder.glob("checkpoint-*"):
@@ -181,30 +262,9 @@ def tune(
             shutil.rmtree(path, ignore_errors=True)
     if settings.tune_steps == 0:
         return []
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        max_steps=settings.tune_steps,
-        per_device_train_batch_size=settings.tune_batch_size,
-        gradient_accumulation_steps=settings.tune_accumulation,
-        learning_rate=settings.tune_learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=min(10, settings.tune_steps // 2),
-        weight_decay=0.0,
-        max_grad_norm=1.0,
-        gradient_checkpointing=settings.tune_gradient_checkpointing,
-        save_strategy="steps",
-        save_steps=settings.tune_save_steps,
-        save_total_limit=2,
-        logging_steps=10,
-        logging_nan_inf_filter=False,
-        report_to="none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_drop_last=True,
-        use_cpu=torch.device(device).type == "cpu",
-        seed=settings.tune_seed,
-        ddp_find_unused_parameters=False,
-    )
+    if checkpoints:
+        _require_own_form(checkpoints[-1])
+    arguments = _arguments(settings, folder, torch.device(device))
     try:
         trainer = _TuningTrainer(
             settings=settings, model=objective, args=arguments, train_dataset=dataset, data_collator=collator

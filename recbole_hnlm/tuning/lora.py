@@ -22,7 +22,7 @@ __all__ = ["build_encoder", "keep_layers", "max_positions", "require_targets"]
 
 
 def build_encoder(
-    settings: HNLMSettings, teacher: Teacher, device: str, *, lora: bool = True
+    settings: HNLMSettings, teacher: Teacher, device: str, *, lora: bool = True, host_memory: bool = False
 ) -> tuple[HardNegativeEncoder, PreTrainedTokenizerBase]:
     """Load the LLM as ``tune_quantization`` says and put LoRA layers and projections on it, all untrained.
 
@@ -33,6 +33,7 @@ def build_encoder(
         teacher: supplies the collaborative vectors.
         device: torch device.
         lora: whether to add LoRA layers.
+        host_memory: leave the LLM in host memory, in the type that it is to have on the device.
 
     Raises:
         BackendError: the LLM cannot be loaded, or bitsandbytes cannot work on the device.
@@ -41,9 +42,10 @@ def build_encoder(
     """
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training  # noqa: PLC0415 -- takes seconds
 
-    loading = settings.model_copy(update={"llm_quantization": settings.tune_quantization})
+    dtype = compute_dtype(settings.llm_dtype, device)
+    own = {"llm_quantization": settings.tune_quantization, "llm_dtype": str(dtype).removeprefix("torch.")}
     try:
-        loaded = load_model(loading, device)
+        loaded = load_model(settings.model_copy(update=own), "cpu" if host_memory else device)
     except BackendError as error:
         if settings.tune_quantization == "none":
             raise
@@ -66,14 +68,15 @@ def build_encoder(
             target_modules=list(settings.lora_targets),
             task_type="CAUSAL_LM",
         )
-        with torch.random.fork_rng():
+        # torch.manual_seed seeds the GPUs as well; of these the LLM's own is the one that is used.
+        with torch.random.fork_rng([torch.device(device)] if torch.device(device).type == "cuda" else []):
             torch.manual_seed(settings.tune_seed)
             model = get_peft_model(model, config)
     encoder = HardNegativeEncoder(
         model,
         teacher,
         pooling=settings.tuned_pooling,
-        dtype=compute_dtype(settings.llm_dtype, device),
+        dtype=dtype,
         seed=settings.tune_seed,
     )
     return encoder, loaded.tokenizer

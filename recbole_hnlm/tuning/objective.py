@@ -117,6 +117,11 @@ class TuningObjective(nn.Module):
             loss = loss + self._contrast_weight * contrast
         return {"loss": loss}
 
+    @property
+    def _no_split_modules(self) -> list[str]:
+        """Classes of the LLM's layers, which FSDP gathers one at a time; accelerate asks by this name."""
+        return self.encoder.layer_classes
+
     def gradient_checkpointing_enable(self, **kwargs: Any) -> None:
         """Pass the Trainer's wish on to the LLM."""
         self.encoder.gradient_checkpointing_enable(**kwargs)

@@ -50,9 +50,17 @@ class Ranks:
                 "several GPUs), then this command again"
             )
 
+    def join(self) -> None:
+        """Join the process group of the launch, unless that was done; accelerate finds it and makes none of its own.
+
+        With accelerate's own, of GPUs alone, one process could wait half an hour for another at most.
+        """
+        if self.count > 1 and not dist.is_initialized():
+            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+            dist.init_process_group(backend, timeout=_PATIENCE)
+
     def wait(self) -> None:
         """Wait until every process of the launch gets here."""
         if self.count > 1:
-            if not dist.is_initialized():
-                dist.init_process_group("gloo" if not torch.cuda.is_available() else "nccl", timeout=_PATIENCE)
+            self.join()
             dist.barrier()

@@ -19,7 +19,15 @@ from recbole_hnlm.atomic import replacing
 from recbole_hnlm.errors import ArtifactError, ConfigError
 from recbole_hnlm.llm.model_loading import identify
 from recbole_hnlm.locking import exclusive_writer
-from recbole_hnlm.tuning.adapter_files import AdapterIdentity, load_adapter, read_manifest, save_adapter, tuning_keys
+from recbole_hnlm.sharding import fsdp_requested, require_fsdp
+from recbole_hnlm.tuning.adapter_files import (
+    AdapterIdentity,
+    load_adapter,
+    read_manifest,
+    save_adapter,
+    tuning_keys,
+    whole_state,
+)
 from recbole_hnlm.tuning.evaluation import HeldOut, baselines, choose_heldout_users, evaluate_encoder, heldout_triples
 from recbole_hnlm.tuning.finetune import complete_checkpoints, step_of, tune
 from recbole_hnlm.tuning.lora import build_encoder, max_positions
@@ -140,9 +148,9 @@ class TunedLLM:
         """Load the LLM with untrained LoRA layers and projections, in place of what was loaded before."""
         return self._build(self.context.teacher)
 
-    def _build(self, teacher: Teacher) -> HardNegativeEncoder:
+    def _build(self, teacher: Teacher, *, host_memory: bool = False) -> HardNegativeEncoder:
         self._release()
-        self._encoder, self._tokenizer = build_encoder(self.settings, teacher, self.context.device)
+        self._encoder, self._tokenizer = build_encoder(self.settings, teacher, self.context.device, host_memory=host_memory)
         return self._encoder
 
     def _release(self) -> None:
@@ -245,7 +253,13 @@ class TunedLLM:
 
     def _tune(self, ranks: Ranks, evaluate_every: int | None, show_progress: bool) -> None:
         settings, start = self.settings, time.perf_counter()
-        encoder, curve = self.untuned(), self._kept_curve()
+        sharded = fsdp_requested()
+        if sharded:
+            require_fsdp(settings, self.context.device, ranks.count)
+        ranks.join()
+        # FSDP moves an LLM to the GPUs layer by layer. One in 4 bits is packed on the GPU, where it is small.
+        host_memory = sharded and settings.tune_quantization == "none"
+        encoder, curve = self._build(self.context.teacher, host_memory=host_memory), self._kept_curve()
         kept = np.setdiff1d(np.unique(self.context.training.users), self.heldout_users)
         objective = TuningObjective(
             encoder, temperature=settings.tune_temperature, contrast_weight=settings.tune_contrast_weight
@@ -277,8 +291,9 @@ class TunedLLM:
             "truncated": dict(self.prompts.truncated),
             "keys": tuning_keys(settings),
         }
+        state = whole_state(encoder)
         if ranks.first:
-            save_adapter(self.folder, encoder, self.identity, details)
+            save_adapter(self.folder, state, self.identity, details)
         ranks.wait()
         for path in self._work.glob("checkpoint-*"):
             shutil.rmtree(path, ignore_errors=True)
