@@ -5,7 +5,15 @@ import pytest
 from recbole.evaluator.metrics import NDCG
 from tuning_kit import make_tuned
 
-from recbole_hnlm.tuning.added_value import added_value, measure_added_value, ndcg_per_user, pairs_per_user, standardised_rows
+from recbole_hnlm.data.training import TrainingInteractions
+from recbole_hnlm.tuning.added_value import (
+    added_value,
+    measure_added_value,
+    ndcg_per_user,
+    pairs_per_user,
+    standardised_rows,
+    text_scores,
+)
 from recbole_hnlm.tuning.evaluation import HeldOut
 from recbole_hnlm.tuning.inference import encode_items, encode_pairs, order_pairs
 from recbole_hnlm.tuning.report import evaluate_tuning, summary_table
@@ -62,7 +70,7 @@ def test_what_the_llm_alone_knows_is_found():
 def test_a_copy_of_the_teacher_adds_nothing():
     first, _, heldout, validation = planted()
     found = added_value(first, 5 * first + 1, heldout, validation)
-    assert found["llm"] == pytest.approx(found["teacher"])
+    assert found["other"] == pytest.approx(found["teacher"])
     assert found["blend"] == pytest.approx(found["teacher"])
     assert found["wilcoxon_p"] == 1.0
 
@@ -107,6 +115,16 @@ def test_pairs_are_drawn_from_training_and_from_items_with_text(tmp_path):
         assert len(own) == len(expected) <= 10
 
 
+def test_text_scores_by_hand():
+    tokens = np.array(["[PAD]", "a", "b", "c"])
+    training = TrainingInteractions(tokens, tokens, np.array([1, 1, 2]), np.array([1, 2, 3]))
+    vectors = np.array([[9.0, 9.0], [1.0, 0.0], [0.0, 3.0], [5.0, 5.0]])
+    mask = np.array([False, True, True, False])
+    # User 1 is (1, 3) / 2; user 2 and item 3 have no text.
+    found = text_scores(training, vectors, mask, np.array([1, 2]), np.array([1, 2, 3]))
+    assert found == pytest.approx(np.array([[1 / math.sqrt(10), 3 / math.sqrt(10), 0.0], [0.0, 0.0, 0.0]]))
+
+
 def test_the_report_says_what_the_llm_adds(tmp_path):
     settings = {"users": 80, "items": 40, "tune_steps": 2}
     tuned = make_tuned(tmp_path, **settings)
@@ -114,8 +132,9 @@ def test_the_report_says_what_the_llm_adds(tmp_path):
     # Any item that the user has not: what matters here is that the scores are those of the encoder.
     positives = np.array([next(i for i in range(1, 41) if i not in tuned.context.training.history_of(int(u))) for u in users])
     record = evaluate_tuning(tuned, "run", str(tmp_path / "results"), {}, validation=(users, positives)).record
-    assert record["added_value"]["users"] == len(users) == 8
-    assert f"validation NDCG@20 of {len(users)} held-out users: teacher" in summary_table(record)
+    assert record["added_value"]["llm"]["users"] == record["added_value"]["text"]["users"] == len(users) == 8
+    lines = [line for line in summary_table(record).splitlines() if line.startswith("validation NDCG@20 of 8 held-out users")]
+    assert [line.split(", ")[1].rsplit(" ", 1)[0] for line in lines] == ["LLM", "text encoder"]
     encoder, heldout, training = tuned.encoder(), tuned.heldout, tuned.context.training
     scores = np.zeros(heldout.excluded.shape)
     items = np.arange(1, training.n_items)
@@ -126,7 +145,7 @@ def test_the_report_says_what_the_llm_adds(tmp_path):
         z = np.concatenate(list(encode_pairs(encoder, tuned.prompts, tuned.texts, pairs, 4096)))
         scores[row, items] = (z @ vectors.T).mean(axis=0)
     by_hand = added_value(tuned.context.teacher.scores(heldout.users), scores, heldout, (users, positives))
-    found = measure_added_value(tuned, encoder, (users, positives))
+    found = measure_added_value(tuned, encoder, (users, positives))["llm"]
     assert found.pop("weights") == by_hand.pop("weights")
     assert found == pytest.approx(by_hand)
-    assert "added_value" not in summary_table(evaluate_tuning(tuned, "again", str(tmp_path / "results"), {}).record)
+    assert "validation" not in summary_table(evaluate_tuning(tuned, "again", str(tmp_path / "results"), {}).record)

@@ -1,7 +1,7 @@
-"""Does the tuned LLM know something of a user's taste that its teacher does not? A look before any training on its vectors.
+"""Do the tuned LLM, or the items' texts, know something of a user's taste that the teacher does not?
 
-Whatever training makes of z_ui, it passes on what z_ui holds. Where adding the LLM's scores to the teacher's ranks a user's
-validation items no better than the teacher alone, there is little for training to gain.
+A look before any training on their vectors: whatever training makes of z_ui, it passes on what z_ui holds. Where adding a
+source's scores to the teacher's ranks a user's validation items no better than the teacher alone, training has little to gain.
 
 Validation interactions are read here to measure, and nowhere else on the LLM's side: nothing that is tuned or trained sees
 them.
@@ -14,8 +14,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.metrics.pairwise import cosine_similarity
 
 from recbole_hnlm.compare.statistics import paired_test
+from recbole_hnlm.model.semantic_inputs import mean_item_vectors
 from recbole_hnlm.tuning.inference import encode_items, encode_pairs, order_pairs
 
 if TYPE_CHECKING:
@@ -28,11 +30,19 @@ if TYPE_CHECKING:
     from recbole_hnlm.tuning.run import TunedLLM
     from recbole_hnlm.tuning.texts import TunedTexts
 
-__all__ = ["added_value", "llm_scores", "measure_added_value", "ndcg_per_user", "pairs_per_user", "standardised_rows"]
+__all__ = [
+    "added_value",
+    "llm_scores",
+    "measure_added_value",
+    "ndcg_per_user",
+    "pairs_per_user",
+    "standardised_rows",
+    "text_scores",
+]
 
 _PAIRS = 10  # of a user at most; their vectors are averaged
 _TOP = 20
-# Of the LLM's standardised scores beside the teacher's.
+# Of a source's standardised scores beside the teacher's.
 _WEIGHTS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 
@@ -116,23 +126,23 @@ def ndcg_per_user(scores: NDArray[np.floating[Any]], positives: NDArray[np.bool_
 
 def added_value(
     teacher: NDArray[np.floating[Any]],
-    llm: NDArray[np.floating[Any]],
+    other: NDArray[np.floating[Any]],
     heldout: HeldOut,
     validation: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> dict[str, Any] | None:
-    """Rank validation items by the teacher, by the LLM, and by their weighted sum.
+    """Rank validation items by the teacher, by another source, and by their weighted sum.
 
-    Scores are standardised per user. The LLM's weight for one half of the users is the one that is best for the other half, so
-    that the blend is not measured on what chose it; 0 is among the weights.
+    Scores are standardised per user. The other's weight for one half of the users is the one that is best for the other half,
+    so that the blend is not measured on what chose it; 0 is among the weights.
 
     Args:
         teacher: scores, ``[N, I]``.
-        llm: scores, ``[N, I]``.
+        other: scores, ``[N, I]``.
         heldout: the N users, and the items that do not take part in their rankings.
         validation: internal user and item ids of the validation split, int64 ``[V]`` each.
 
     Returns:
-        ``users``: how many have validation items that take part; ``teacher``, ``llm`` and ``blend``: their mean NDCG@20;
+        ``users``: how many have validation items that take part; ``teacher``, ``other`` and ``blend``: their mean NDCG@20;
         ``weights``: chosen for the two halves; ``wilcoxon_p`` and ``t_p``: two-sided, paired over users, of blend and teacher.
         None where fewer than four users can be measured.
     """
@@ -145,7 +155,7 @@ def added_value(
     if measured.sum() < 4:
         return None
     positives, excluded = positives[measured], heldout.excluded[measured]
-    known_scores, own_scores = (standardised_rows(scores[measured], excluded) for scores in (teacher, llm))
+    known_scores, own_scores = (standardised_rows(scores[measured], excluded) for scores in (teacher, other))
     # 0 times -inf is no number, so what is excluded must not be multiplied.
     added = np.where(excluded, 0.0, own_scores)
     table = np.stack([ndcg_per_user(known_scores + weight * added, positives, _TOP) for weight in _WEIGHTS])  # [weights, users]
@@ -156,7 +166,7 @@ def added_value(
     return {
         "users": len(positives),
         "teacher": float(table[0].mean()),
-        "llm": float(ndcg_per_user(own_scores, positives, _TOP).mean()),
+        "other": float(ndcg_per_user(own_scores, positives, _TOP).mean()),
         "blend": float(blend.mean()),
         "weights": [_WEIGHTS[place] for place in best],
         "wilcoxon_p": test.wilcoxon_p,
@@ -164,13 +174,46 @@ def added_value(
     }
 
 
+def text_scores(
+    training: TrainingInteractions,
+    vectors: NDArray[np.floating[Any]],
+    mask: NDArray[np.bool_],
+    users: NDArray[np.int64],
+    items: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Score items for users by the cosine of an item's text vector to the mean over the user's training items.
+
+    Args:
+        training: the training split.
+        vectors: of the items' texts, ``[I, T]``.
+        mask: items that have one, bool ``[I]``.
+        users: int64 ``[N]``.
+        items: int64 ``[n]``.
+
+    Returns:
+        float64 ``[N, n]``; 0 for users and items without text.
+    """
+    means, _ = mean_item_vectors(training, vectors, mask)
+    theirs = np.where(mask[items, None], vectors[items], 0.0)
+    return np.asarray(cosine_similarity(means[users].astype(np.float64), theirs.astype(np.float64)))
+
+
 def measure_added_value(
     tuned: TunedLLM, encoder: HardNegativeEncoder, validation: tuple[NDArray[np.int64], NDArray[np.int64]]
-) -> dict[str, Any] | None:
-    """Score the held-out users' items with an encoder and compare; see :func:`added_value`."""
+) -> dict[str, dict[str, Any] | None]:
+    """Compare what the tuned LLM (``llm``) and the text encoder alone (``text``) add; see :func:`added_value`."""
     context, heldout, settings = tuned.context, tuned.heldout, tuned.settings
     shown = np.flatnonzero(~heldout.excluded.all(axis=0))
     pairs = pairs_per_user(context.training, heldout.users, context.items_with_text, settings.tune_seed)
-    scores = np.zeros(heldout.excluded.shape)
-    scores[:, shown] = llm_scores(encoder, tuned.prompts, tuned.texts, pairs, heldout.users, shown, settings.tuned_batch_tokens)
-    return added_value(context.teacher.scores(heldout.users), scores, heldout, validation)
+    texts = tuned.item_text_vectors()
+    teacher = context.teacher.scores(heldout.users)
+    sources = {
+        "llm": llm_scores(encoder, tuned.prompts, tuned.texts, pairs, heldout.users, shown, settings.tuned_batch_tokens),
+        "text": text_scores(context.training, texts.vectors, texts.mask, heldout.users, shown),
+    }
+    found: dict[str, dict[str, Any] | None] = {}
+    for name, scores in sources.items():
+        table = np.zeros(heldout.excluded.shape)
+        table[:, shown] = scores
+        found[name] = added_value(teacher, table, heldout, validation)
+    return found

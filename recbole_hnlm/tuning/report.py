@@ -45,8 +45,8 @@ def evaluate_tuning(
         run_id: stem of the files.
         results_dir: their folder.
         config: kept in the record.
-        validation: internal user and item ids of the validation split, int64 ``[V]`` each, to tell what the LLM's scores add to
-            the teacher's (``added_value``); None leaves that out.
+        validation: internal user and item ids of the validation split, int64 ``[V]`` each, to tell what the LLM's scores, and
+            those of texts alone, add to the teacher's (``added_value``); None leaves that out.
         every: steps between evaluations.
 
     Raises:
@@ -132,16 +132,16 @@ def summary_table(record: Mapping[str, Any]) -> str:
     for row in (name for name in _ROWS if name in record):
         cells = (f"{record[row][name]:>11.3f}" if name in record[row] else f"{'':>11}" for name in _COLUMNS)
         lines.append(f"{row:<12}" + "".join(cells))
-    if record.get("added_value"):
-        lines.append(_added_value_line(record["added_value"]))
+    lines += [_added_value_line(name, added) for name, added in (record.get("added_value") or {}).items() if added]
     return "\n".join(lines)
 
 
-def _added_value_line(added: Mapping[str, Any]) -> str:
-    ndcg = ", ".join(f"{name} {added[name]:.4f}" for name in ("teacher", "llm", "blend"))
+def _added_value_line(name: str, added: Mapping[str, Any]) -> str:
+    source = {"llm": "LLM", "text": "text encoder"}[name]
     weights = " and ".join(f"{weight:g}" for weight in added["weights"])
     p_values = f"p = {added['wilcoxon_p']:.3g} Wilcoxon, {added['t_p']:.3g} t"
     return (
-        f"validation NDCG@20 of {added['users']} held-out users: {ndcg} "
-        f"(weight of the LLM {weights}, each chosen on the other half; blend against teacher: {p_values})"
+        f"validation NDCG@20 of {added['users']} held-out users: "
+        f"teacher {added['teacher']:.4f}, {source} {added['other']:.4f}, sum {added['blend']:.4f} "
+        f"(weights {weights}, each chosen on the other half; sum against teacher: {p_values})"
     )
