@@ -226,6 +226,11 @@ class HNLMSettings(BaseModel):
     eval_users_per_batch: AtLeastOne = Field(
         256, description="Users scored together in full ranking when eval_batch_size is not given."
     )
+    text_score_weight: NonNegative = Field(
+        0.0,
+        description="Weight of the standardised cosine of texts beside the standardised score when items are ranked; 0 ranks "
+        "by embeddings alone.",
+    )
 
     @model_validator(mode="after")
     def _rules_between_keys(self) -> HNLMSettings:
@@ -264,8 +269,11 @@ class HNLMSettings(BaseModel):
         if self.negative_sampler == "dns_mn" and self.dns_top > self.num_candidates:
             problems.append(f"dns_top is {self.dns_top}, expected at most num_candidates, {self.num_candidates}")
         if self.negative_route == "none" and self.reads_text_vectors and self.alignment_source == "profile":
-            by_sampler = MODULES[self.negative_sampler].reads_text
-            reader = f"negative_sampler {self.negative_sampler}" if by_sampler else "this model"
+            readers = {
+                f"negative_sampler {self.negative_sampler}": MODULES[self.negative_sampler].reads_text,
+                "text_score_weight above 0": self.text_score_weight > 0,
+            }
+            reader = next((name for name, reads in readers.items() if reads), "this model")
             problems.append(
                 f"{reader} with alignment_source profile reads what an LLM wrote, which "
                 "negative_route none rules out; use --alignment_source=text or --negative_route=text"
@@ -284,8 +292,8 @@ class HNLMSettings(BaseModel):
 
     @property
     def reads_text_vectors(self) -> bool:
-        """Whether the loss or the negative sampler reads text vectors of users and items."""
-        return self.aligns or MODULES[self.negative_sampler].reads_text
+        """Whether the loss, the negative sampler or the ranking reads text vectors of users and items."""
+        return self.aligns or MODULES[self.negative_sampler].reads_text or self.text_score_weight > 0
 
     @property
     def uses_semantic_candidates(self) -> bool:

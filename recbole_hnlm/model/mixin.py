@@ -16,6 +16,7 @@ from recbole_hnlm.errors import ArtifactError
 from recbole_hnlm.model.adapter import AdapterBank
 from recbole_hnlm.model.backbone import PairwiseBackbone
 from recbole_hnlm.model.losses import bpr_loss, contrast_loss, hinge_loss, info_nce, mix_negative
+from recbole_hnlm.model.scoring import fuse_scores
 from recbole_hnlm.model.semantic_inputs import PairVectorReader, TextTables
 from recbole_hnlm.negative_sampler import get_negative_sampler
 from recbole_hnlm.negative_sampler.base import SamplerContext, SelectionInputs
@@ -237,8 +238,9 @@ class HNLMMixin(PairwiseBackbone):
             )
         if self._reads_text and self._texts is None:
             raise ArtifactError(
-                f"negative_sampler {self.settings.negative_sampler} reads text vectors of items, but the training data carries "
-                f"none; run through recbole-hnlm, which builds them, or use --negative_sampler=dns"
+                f"negative_sampler {self.settings.negative_sampler} or text_score_weight {self.settings.text_score_weight:g} "
+                f"reads text vectors of items, but the training data carries none; run through recbole-hnlm, which builds "
+                f"them, or use --negative_sampler=dns and --text_score_weight=0"
             )
 
     def start_epoch(self, epoch: int) -> None:
@@ -254,6 +256,38 @@ class HNLMMixin(PairwiseBackbone):
         encoded = self.encode_for_scoring()
         self.train(training)
         return encoded
+
+    # --- scoring ---------------------------------------------------------------------------------------------------------
+
+    def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
+        """Return the scores of every item for each user of the batch, float ``[B * I]``, without gradient.
+
+        With ``text_score_weight`` they are those of :func:`recbole_hnlm.model.scoring.fuse_scores`, else inner products.
+
+        Raises:
+            ArtifactError: texts are to be read and the dataset carries none.
+        """
+        scores = super().full_sort_predict(interaction)
+        if self.settings.text_score_weight == 0:
+            return scores
+        users = interaction[self.USER_ID]
+        return self._with_texts(users, scores.view(len(users), -1)).reshape(-1)
+
+    def predict(self, interaction: Interaction) -> torch.Tensor:
+        """Return the scores of pairs (user_id, item_id), float ``[B]``: the same as those in the whole ranking."""
+        if self.settings.text_score_weight == 0:
+            return super().predict(interaction)
+        users, places = torch.unique(interaction[self.USER_ID], return_inverse=True)
+        scores = super().full_sort_predict({self.USER_ID: users}).view(len(users), -1)
+        return self._with_texts(users, scores)[places, interaction[self.ITEM_ID]]
+
+    def _with_texts(self, users: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if self._texts is None:
+            raise ArtifactError(
+                f"text_score_weight is {self.settings.text_score_weight}, but the data carries no text vectors of items; run "
+                f"through recbole-hnlm, which builds them, or use --text_score_weight=0"
+            )
+        return fuse_scores(scores, self._texts.cosines(users), self.settings.text_score_weight)
 
     @property
     def negative_memory(self) -> dict[str, torch.Tensor]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import scipy.sparse as sp
 import torch
+import torch.nn.functional as F  # noqa: N812
 
 from recbole_hnlm.errors import ArtifactError
 
@@ -152,3 +153,9 @@ class TextTables:
         self.item_mask = torch.as_tensor(np.array(vectors.item_mask, dtype=np.bool_)).to(device)
         self.user_vectors = torch.as_tensor(np.ascontiguousarray(user_vectors)).to(device)
         self.user_mask = torch.as_tensor(np.array(user_mask, dtype=np.bool_)).to(device)
+
+    def cosines(self, users: torch.Tensor) -> torch.Tensor:
+        """Return the cosines of users (int64 ``[n]``) to every item, float32 ``[n, I]``; 0 where either has no text."""
+        own = F.normalize(self.user_vectors[users].float(), dim=1) * self.user_mask[users, None]
+        theirs = F.normalize(self.item_vectors.float(), dim=1) * self.item_mask[:, None]
+        return own @ theirs.t()

@@ -115,7 +115,7 @@ def draw_curve(record: Mapping[str, Any], path: Path) -> None:
         label = "LLM as it comes" if name == "llm" else name
         right.axhline(record[name]["recall@50"], linestyle=style, color="grey", label=label)
     right.set(title=f"Held-out users, {record['dataset']}", xlabel="step", ylabel="recall@50 of the hard negative", ylim=(0, 1))
-    right.legend(fontsize="small")
+    right.legend(fontsize="small", ncols=3, loc="upper center")
     for axis in (left, right):
         axis.set_xlim(left=0)
         axis.grid(visible=True, alpha=0.3)
