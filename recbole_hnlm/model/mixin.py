@@ -20,6 +20,7 @@ from recbole_hnlm.model.scoring import fuse_scores
 from recbole_hnlm.model.semantic_inputs import PairVectorReader, TextTables
 from recbole_hnlm.negative_sampler import get_negative_sampler
 from recbole_hnlm.negative_sampler.base import SamplerContext, SelectionInputs
+from recbole_hnlm.negative_sampler.registry import MODULES
 from recbole_hnlm.settings import HNLMSettings, settings_of
 from recbole_hnlm.trainer.hnlm import HNLMTrainer
 
@@ -237,10 +238,11 @@ class HNLMMixin(PairwiseBackbone):
                 f"items; build them, or train without with --alignment_weight=0"
             )
         if self._reads_text and self._texts is None:
+            by_sampler = MODULES[self.settings.negative_sampler].reads_text
+            key = f"negative_sampler {self.settings.negative_sampler}" if by_sampler else "text_score_weight above 0"
             raise ArtifactError(
-                f"negative_sampler {self.settings.negative_sampler} or text_score_weight {self.settings.text_score_weight:g} "
-                f"reads text vectors of items, but the training data carries none; run through recbole-hnlm, which builds "
-                f"them, or use --negative_sampler=dns and --text_score_weight=0"
+                f"{key} reads text vectors of items, but the training data carries none; run through recbole-hnlm, which "
+                f"builds them, or use {'--negative_sampler=dns' if by_sampler else '--text_score_weight=0'}"
             )
 
     def start_epoch(self, epoch: int) -> None:
