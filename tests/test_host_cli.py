@@ -186,7 +186,7 @@ def test_show_prints_what_is_known_of_a_user(workdir, tiny_keys, fake_stages, ca
 def test_of_several_processes_that_tune_the_first_one_measures(monkeypatch):
     done = []
     report = types.SimpleNamespace(name="finetune", total=6, reused=0, generated=6, missing=0, seconds=1.0)
-    monkeypatch.setattr(cli, "_stage_context", lambda *_args: ({}, None))
+    monkeypatch.setattr(cli, "_stage_context", lambda *_args: ({}, None, None))
     monkeypatch.setattr("recbole_hnlm.stages.run_stage", lambda _context, stage: done.append(stage) or report)
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
