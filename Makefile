@@ -42,10 +42,11 @@ setup: $(RUN_STAMP)  ## Create .venv with everything that `make run` needs
 setup-all: $(TEST_STAMP) $(LINT_STAMP) $(DOCS_STAMP)  ## Create .venv with the test, lint and docs packages too
 	@echo "$(VENV) is ready"
 
-lint: $(LINT_STAMP)  ## Check style (ruff) and types (mypy strict)
+lint: $(LINT_STAMP)  ## Check style (ruff), types (mypy strict) and which room imports which (import-linter)
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+	@$(VENV)/bin/lint-imports
 
 format: $(LINT_STAMP)  ## Format the code
 	@$(PY) -m ruff format .

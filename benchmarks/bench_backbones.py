@@ -22,9 +22,9 @@ from recbole.trainer.trainer import Trainer
 from recbole.utils import init_seed
 
 from recbole_hnlm.data.dataloader import build_train_loader
-from recbole_hnlm.paths import properties_dir
-from recbole_hnlm.registry import get_model_class
-from recbole_hnlm.values import load_yaml
+from recbole_hnlm.utils.paths import properties_dir
+from recbole_hnlm.utils.registry import get_model_class
+from recbole_hnlm.utils.values import load_yaml
 
 # RecBole's NCL clusters on a GPU only, and it has no SimGCL: these stand without a ratio.
 PAIRS = (

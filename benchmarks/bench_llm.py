@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from recbole_hnlm.config.settings import HNLMSettings
 from recbole_hnlm.llm.generation import Sampler, compute_prefix, decode_rows
 from recbole_hnlm.llm.grammar import JsonGrammars
 from recbole_hnlm.llm.model_loading import identify, load_model
@@ -25,7 +26,6 @@ from recbole_hnlm.llm.protocol import Prompt
 from recbole_hnlm.llm.replies import ReplyFormat, parse_reply, profile_format
 from recbole_hnlm.llm.shares import map_shares, shares_of
 from recbole_hnlm.llm.tokenization import PromptEncoder
-from recbole_hnlm.settings import HNLMSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -22,7 +22,7 @@ from recbole.utils import init_seed
 from recbole_hnlm.data.dataloader import build_train_loader
 from recbole_hnlm.data.semantics import SemanticVectors
 from recbole_hnlm.model.hnlmlightgcn import HNLMLightGCN
-from recbole_hnlm.negative_sampler import negative_sampler_names
+from recbole_hnlm.utils.registry import negative_sampler_names
 
 
 def main() -> None:

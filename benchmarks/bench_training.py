@@ -28,10 +28,10 @@ from recbole.model.general_recommender.lightgcn import LightGCN
 from recbole.trainer.trainer import Trainer
 from recbole.utils import init_seed
 
+from recbole_hnlm.config.settings import HNLMSettings, setting_names
 from recbole_hnlm.data.dataloader import build_train_loader
 from recbole_hnlm.data.semantics import SemanticVectors
 from recbole_hnlm.model.hnlmlightgcn import HNLMLightGCN
-from recbole_hnlm.settings import HNLMSettings, setting_names
 
 STORE_DIMENSION, TEXT_DIMENSION, BATCH = 576, 384, 8192
 

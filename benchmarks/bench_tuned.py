@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_hnlm.settings import HNLMSettings
-from recbole_hnlm.tuning.inference import PairOrder, encode_pairs, order_pairs
-from recbole_hnlm.tuning.lora import build_encoder, max_positions
-from recbole_hnlm.tuning.prompting import PairPrompts
-from recbole_hnlm.tuning.teacher import Teacher
-from recbole_hnlm.tuning.texts import TunedTexts
+from recbole_hnlm.config.settings import HNLMSettings
+from recbole_hnlm.data.teacher import Teacher
+from recbole_hnlm.finetune.inference import PairOrder, encode_pairs, order_pairs
+from recbole_hnlm.finetune.lora import build_encoder, max_positions
+from recbole_hnlm.finetune.prompting import PairPrompts
+from recbole_hnlm.finetune.texts import TunedTexts
 
 WORDS = ("quiet", "bold", "early", "modern", "gentle", "electric", "golden", "broken", "distant", "wild", "night", "river")
 

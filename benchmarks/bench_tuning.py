@@ -26,18 +26,18 @@ import torch
 from bench_tuned import make_texts
 from common import report
 
+from recbole_hnlm.config.settings import HNLMSettings
+from recbole_hnlm.data.teacher import Teacher
 from recbole_hnlm.data.training import TrainingInteractions
-from recbole_hnlm.environment import peak_rss_bytes
-from recbole_hnlm.errors import HNLMError
+from recbole_hnlm.finetune.inference import encode_pairs, order_pairs
+from recbole_hnlm.finetune.loop import tune
+from recbole_hnlm.finetune.lora import build_encoder, max_positions
+from recbole_hnlm.finetune.objective import TripleCollator, TuningObjective
+from recbole_hnlm.finetune.prompting import PairPrompts
+from recbole_hnlm.finetune.triples import TripleDataset
 from recbole_hnlm.llm.model_loading import local_tokenizer
-from recbole_hnlm.settings import HNLMSettings
-from recbole_hnlm.tuning.finetune import tune
-from recbole_hnlm.tuning.inference import encode_pairs, order_pairs
-from recbole_hnlm.tuning.lora import build_encoder, max_positions
-from recbole_hnlm.tuning.objective import TripleCollator, TuningObjective
-from recbole_hnlm.tuning.prompting import PairPrompts
-from recbole_hnlm.tuning.teacher import Teacher
-from recbole_hnlm.tuning.triples import TripleDataset
+from recbole_hnlm.utils.environment import peak_rss_bytes
+from recbole_hnlm.utils.errors import HNLMError
 
 # Hidden size, size between, layers, heads, heads of keys and values, words: as published with Llama 3.
 SHAPES = {

@@ -6,7 +6,7 @@ import types
 import typing
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
-from recbole_hnlm.settings import HNLMSettings
+from recbole_hnlm.config.settings import HNLMSettings
 
 if TYPE_CHECKING:
     from pathlib import Path

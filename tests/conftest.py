@@ -36,7 +36,7 @@ def tiny_data_path(tmp_path_factory):
 @pytest.fixture
 def workdir(tmp_path, monkeypatch):
     """An empty current directory, which RecBole writes into; log files are closed afterwards."""
-    from recbole_hnlm.logger import close_logger  # noqa: PLC0415 - keeps collection fast
+    from recbole_hnlm.utils.logger import close_logger  # noqa: PLC0415 - keeps collection fast
 
     monkeypatch.chdir(tmp_path)
     yield tmp_path

@@ -5,7 +5,7 @@ from __future__ import annotations
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 
-from recbole_hnlm import sharding
+from recbole_hnlm.llm import sharding
 
 
 def allow_fsdp_on_cpu():

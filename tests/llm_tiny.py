@@ -12,8 +12,8 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from recbole_hnlm.config.settings import HNLMSettings
 from recbole_hnlm.llm.protocol import ModelIdentity
-from recbole_hnlm.settings import HNLMSettings
 
 SPECIAL = ["<|im_start|>", "<|im_end|>", "<s>", "</s>", "[INST]", "[/INST]"]
 TEMPLATE = (

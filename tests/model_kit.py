@@ -10,11 +10,11 @@ from recbole.config import Config
 from recbole.data.utils import create_dataset, data_preparation
 from recbole.utils import init_seed
 
+from recbole_hnlm.config.settings import HNLMSettings, setting_names
 from recbole_hnlm.data.dataloader import build_train_loader
 from recbole_hnlm.data.semantics import SemanticVectors
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.model.hnlmlightgcn import HNLMLightGCN
-from recbole_hnlm.settings import HNLMSettings, setting_names
 
 PLAIN = {"negative_route": "none", "negative_sampler": "uniform"}
 """No semantic part, RecBole's kind of negatives."""

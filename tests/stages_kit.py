@@ -8,11 +8,11 @@ import time
 
 import numpy as np
 
-from recbole_hnlm.atomic import replacing
+from recbole_hnlm.config.settings import validate_settings
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.llm.protocol import ModelIdentity
-from recbole_hnlm.settings import validate_settings
-from recbole_hnlm.stages import StageContext
+from recbole_hnlm.stages.context import StageContext
+from recbole_hnlm.utils.files import replacing
 
 
 class ScriptedBackend:

@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 
 from recbole_hnlm.cli import main
-from recbole_hnlm.compare import jobs
-from recbole_hnlm.compare.grid import choose, edge_note, parse_grid, point_text, points_of
-from recbole_hnlm.compare.methods import Method, parse_seeds, resolve_methods
-from recbole_hnlm.compare.plan import Cell, PlanRequest, make_plan, make_trials
-from recbole_hnlm.compare.store import is_finished, read_cell, write_cell
-from recbole_hnlm.compare.worker import run_cell
 from recbole_hnlm.config import Config
+from recbole_hnlm.data.loading import load_data
 from recbole_hnlm.data.training import TrainingInteractions
-from recbole_hnlm.errors import ArtifactError, ConfigError
 from recbole_hnlm.evaluator.per_user import is_per_user
-from recbole_hnlm.host import load_data
-from recbole_hnlm.runner import run
+from recbole_hnlm.experiments import jobs
+from recbole_hnlm.experiments.cells import Cell
+from recbole_hnlm.experiments.grid import choose, edge_note, parse_grid, point_text, points_of
+from recbole_hnlm.experiments.methods import Method, parse_seeds, resolve_methods
+from recbole_hnlm.experiments.plan import PlanRequest, make_plan, make_trials
+from recbole_hnlm.experiments.store import is_finished, read_cell, write_cell
+from recbole_hnlm.experiments.worker import run_cell
+from recbole_hnlm.quick_start.runner import run
+from recbole_hnlm.utils.errors import ArtifactError, ConfigError
 
 # --- the split -------------------------------------------------------------------------------------------------------------
 

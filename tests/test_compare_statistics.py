@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recbole_hnlm.compare.methods import Method
-from recbole_hnlm.compare.picture import draw_table
-from recbole_hnlm.compare.plan import Cell
-from recbole_hnlm.compare.statistics import holm, mean_std, paired_test
-from recbole_hnlm.compare.store import FinishedCell
-from recbole_hnlm.compare.summary import summarise
-from recbole_hnlm.compare.tables import csv_table, escape_latex, latex_table, markdown_table, p_text
-from recbole_hnlm.errors import DataError
+from recbole_hnlm.evaluator.statistics import holm, mean_std, paired_test
+from recbole_hnlm.experiments.cells import Cell
+from recbole_hnlm.experiments.methods import Method
+from recbole_hnlm.experiments.picture import draw_table
+from recbole_hnlm.experiments.store import FinishedCell
+from recbole_hnlm.experiments.summary import summarise
+from recbole_hnlm.experiments.tables import csv_table, escape_latex, latex_table, markdown_table, p_text
+from recbole_hnlm.utils.errors import DataError
 
 # --- pure statistics -----------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import torch
 
 from recbole_hnlm.config import Config
 from recbole_hnlm.evaluator.false_negatives import FalseNegativeCounter
-from recbole_hnlm.runner import run
+from recbole_hnlm.quick_start.runner import run
 
 
 def test_rates_are_those_of_the_held_out_pairs():
@@ -55,7 +55,7 @@ def test_counting_changes_nothing_in_training(workdir, tiny_keys):
 
 def test_uniform_negatives_are_false_as_often_as_chance_says(workdir, tiny_keys):
     record = _run(workdir, tiny_keys, negative_sampler="uniform", count_false_negatives=True, epochs=30, stopping_step=30)
-    from recbole_hnlm.host import load_data  # noqa: PLC0415 - after the run, which sets RecBole's logging up
+    from recbole_hnlm.data.loading import load_data  # noqa: PLC0415 - after the run, which sets RecBole's logging up
 
     data = load_data(Config("HNLMLightGCN", "tiny", None, tiny_keys, ()))
     n_users, n_items = data.dataset.user_num, data.dataset.item_num

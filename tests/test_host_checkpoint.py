@@ -8,9 +8,6 @@ import pytest
 import scipy.sparse
 import torch
 
-from recbole_hnlm import atomic
-from recbole_hnlm.atomic import replacing
-from recbole_hnlm.errors import ArtifactError
 from recbole_hnlm.trainer.checkpoint import (
     changed_counters,
     decode,
@@ -23,6 +20,9 @@ from recbole_hnlm.trainer.checkpoint import (
     rng_state,
     write_checkpoint,
 )
+from recbole_hnlm.utils import files
+from recbole_hnlm.utils.errors import ArtifactError
+from recbole_hnlm.utils.files import replacing
 
 CONTENT = {"model": "BPR", "dataset": "d", "config": {}, "epoch": 0, "state_dict": {}, "other_parameter": encode({})}
 
@@ -138,7 +138,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_file(good, monkeypatch):
     def full(path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(atomic, "_fsync", full)
+    monkeypatch.setattr(files, "_fsync", full)
     with pytest.raises(ArtifactError, match="the disk is full"):
         write_checkpoint(good, CONTENT)
     assert good.read_bytes() == before

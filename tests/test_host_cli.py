@@ -4,14 +4,13 @@ import errno
 import json
 import os
 import signal
-import sys
 import time
 import types
 
 import pytest
 
-from recbole_hnlm import cli, launch
-from recbole_hnlm.cli import main, run_script
+from recbole_hnlm.cli import entry, main, run_script
+from recbole_hnlm.quick_start import launch
 
 
 def _arguments(keys):
@@ -70,7 +69,7 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(workdir, capsys, arg
 )
 def test_config_files_split_at_spaces_and_commas_unless_they_are_a_file(workdir, given, files):
     (workdir / "d e.yaml").write_text("")
-    assert cli._config_files(given) == files
+    assert entry._config_files(given) == files
 
 
 def test_no_verb_shows_the_help_and_fails(capsys):
@@ -152,20 +151,16 @@ def test_an_interrupted_run_says_what_is_kept_and_how_to_go_on(workdir, tiny_key
 def fake_stages(monkeypatch):
     seen = []
 
-    class StageContext:
-        @classmethod
-        def from_recbole(cls, config, dataset):
-            seen.append((config["model"], len(dataset)))
-            return "context"
+    def stage_context_of(config, dataset):
+        seen.append((config["model"], len(dataset)))
+        return "context"
 
     def run_stage(context, name):
         return types.SimpleNamespace(name=name, seconds=2.0, total=7, reused=3, generated=4, missing=0)
 
-    stages, show = types.ModuleType("recbole_hnlm.stages"), types.ModuleType("recbole_hnlm.show")
-    stages.StageContext, stages.run_stage = StageContext, run_stage
-    show.show_user = lambda context, user: f"{context} of {user}"
-    monkeypatch.setitem(sys.modules, "recbole_hnlm.stages", stages)
-    monkeypatch.setitem(sys.modules, "recbole_hnlm.show", show)
+    monkeypatch.setattr("recbole_hnlm.semantics.attach.stage_context_of", stage_context_of)
+    monkeypatch.setattr("recbole_hnlm.semantics.pipeline.run_stage", run_stage)
+    monkeypatch.setattr("recbole_hnlm.cli.show.show_user", lambda context, user: f"{context} of {user}")
     return seen
 
 
@@ -186,8 +181,8 @@ def test_show_prints_what_is_known_of_a_user(workdir, tiny_keys, fake_stages, ca
 def test_of_several_processes_that_tune_the_first_one_measures(monkeypatch):
     done = []
     report = types.SimpleNamespace(name="finetune", total=6, reused=0, generated=6, missing=0, seconds=1.0)
-    monkeypatch.setattr(cli, "_stage_context", lambda *_args: ({}, None, None))
-    monkeypatch.setattr("recbole_hnlm.stages.run_stage", lambda _context, stage: done.append(stage) or report)
+    monkeypatch.setattr(entry, "_stage_context", lambda *_args: ({}, None, None))
+    monkeypatch.setattr("recbole_hnlm.semantics.pipeline.run_stage", lambda _context, stage: done.append(stage) or report)
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["finetune", "--eval", "--dataset=ml-100k"]) == 0

@@ -14,9 +14,9 @@ import yaml
 from recbole.utils import dataset_arguments
 
 from recbole_hnlm.config import Config
-from recbole_hnlm.errors import ConfigError
-from recbole_hnlm.paths import properties_dir
-from recbole_hnlm.settings import HNLMSettings
+from recbole_hnlm.config.settings import HNLMSettings
+from recbole_hnlm.utils.errors import ConfigError
+from recbole_hnlm.utils.paths import properties_dir
 
 
 def test_priorities_are_files_then_dict_then_argv(workdir):

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.multiprocessing.spawn import spawn
 
-from recbole_hnlm.errors import ConfigError
-from recbole_hnlm.launch import LaunchOptions, RunRequest, launch
-from recbole_hnlm.registry import get_trainer_class
-from recbole_hnlm.runner import evaluate_checkpoint, run
+from recbole_hnlm.quick_start.launch import LaunchOptions, RunRequest, launch
+from recbole_hnlm.quick_start.runner import evaluate_checkpoint, run
+from recbole_hnlm.trainer.factory import get_trainer_class
+from recbole_hnlm.utils.errors import ConfigError
 
 
 def _train_and_report(rank, request, keys, folder):

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from recbole_hnlm import doctor
-from recbole_hnlm.cli import main
-from recbole_hnlm.doctor import check_encoder, check_llm, check_packages, examine
-from recbole_hnlm.settings import validate_settings
+from recbole_hnlm.cli import doctor, main
+from recbole_hnlm.cli.doctor import check_encoder, check_llm, check_packages, examine
+from recbole_hnlm.config.settings import validate_settings
 
 
 def test_packages_are_compared_with_requirements():

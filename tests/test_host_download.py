@@ -9,10 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from recbole_hnlm import paths
 from recbole_hnlm.cli import run_script
 from recbole_hnlm.data import download
-from recbole_hnlm.errors import DataError
+from recbole_hnlm.utils import paths
+from recbole_hnlm.utils.errors import DataError
 
 NAME, ARCHIVE = "yelp", "Yelp_Old"  # RecBole's dataset and the archive's file name differ
 

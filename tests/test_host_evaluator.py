@@ -7,7 +7,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from recbole_hnlm.config import Config
 from recbole_hnlm.evaluator.collector import RepairedCollector, interleave
-from recbole_hnlm.runner import load_checkpoint, run
+from recbole_hnlm.quick_start.runner import load_checkpoint, run
 
 TINY_ITEMS = 30
 

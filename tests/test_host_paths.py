@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from recbole_hnlm import paths
-from recbole_hnlm.errors import ConfigError
+from recbole_hnlm.utils import paths
+from recbole_hnlm.utils.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,7 +35,8 @@ def _located(site, cwd):
     code = (
         "import sys, json; sys.path.insert(0, sys.argv[1])\n"
         "sys.meta_path = [f for f in sys.meta_path if 'editable' not in str(f)]\n"
-        "import recbole_hnlm, recbole_hnlm.paths as p; print(json.dumps([recbole_hnlm.__file__, str(p.properties_dir())]))"
+        "import recbole_hnlm, recbole_hnlm.utils.paths as p\n"
+        "print(json.dumps([recbole_hnlm.__file__, str(p.properties_dir())]))"
     )
     shown = subprocess.run([sys.executable, "-I", "-c", code, str(site)], check=True, capture_output=True, text=True, cwd=cwd)
     return [Path(path) for path in json.loads(shown.stdout)]

@@ -6,10 +6,10 @@ from recbole.trainer import Trainer
 
 import recbole_hnlm.model
 from recbole_hnlm.config import Config
-from recbole_hnlm.errors import ConfigError
-from recbole_hnlm.registry import get_model_class, get_trainer_class, model_names
-from recbole_hnlm.trainer.factory import safe_trainer
+from recbole_hnlm.trainer.factory import get_trainer_class, safe_trainer
 from recbole_hnlm.trainer.resumable import ResumableTraining
+from recbole_hnlm.utils.errors import ConfigError
+from recbole_hnlm.utils.registry import get_model_class, model_names
 
 
 def test_recboles_general_recommenders_are_found():

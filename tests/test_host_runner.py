@@ -14,11 +14,12 @@ import torch
 from recbole.model.general_recommender import Pop
 
 from recbole_hnlm.config import Config
-from recbole_hnlm.errors import ArtifactError, ConfigError, DataError, HNLMError, MissingDependencyError
-from recbole_hnlm.host import load_data
-from recbole_hnlm.registry import get_model_class
-from recbole_hnlm.runner import evaluate_checkpoint, load_checkpoint, run
+from recbole_hnlm.data.loading import load_data
+from recbole_hnlm.quick_start.runner import evaluate_checkpoint, load_checkpoint, run
+from recbole_hnlm.semantics import attach
 from recbole_hnlm.trainer.resumable import best_beside
+from recbole_hnlm.utils.errors import ArtifactError, ConfigError, DataError, HNLMError, MissingDependencyError
+from recbole_hnlm.utils.registry import get_model_class
 
 MODELS = [
     *("AsymKNN", "BPR", "DGCF", "DMF", "DiffRec", "EASE", "ENMF", "ItemKNN", "LightGCN", "MacridVAE", "MultiVAE", "NGCF"),
@@ -93,7 +94,7 @@ def test_a_run_killed_by_the_system_resumes_exactly(workdir, tiny_keys):
     keys = {**tiny_keys, "epochs": 4}
     code = (
         "import os, signal, json, sys\n"
-        "from recbole_hnlm.config import Config\nfrom recbole_hnlm.runner import run\n"
+        "from recbole_hnlm.config import Config\nfrom recbole_hnlm.quick_start.runner import run\n"
         "kill = lambda epoch, score: os.kill(os.getpid(), signal.SIGKILL) if epoch == 1 else None\n"
         "run(Config('LightGCN', 'tiny', config_dict=json.loads(sys.argv[1])), run_id='killed', callback_fn=kill)\n"
     )
@@ -304,11 +305,8 @@ class FakeReport:
 def fake_stages(monkeypatch):
     calls = []
 
-    class StageContext:
-        @classmethod
-        def from_recbole(cls, config, dataset):
-            calls.append(("context", len(dataset)))
-            return cls()
+    def stage_context_of(config, dataset):
+        calls.append(("context", len(dataset)))
 
     def build_semantics(context):
         np.random.rand(5)  # noqa: NPY002 - disturbs the global generator as a stage may
@@ -319,10 +317,8 @@ def fake_stages(monkeypatch):
         calls.append(("loader", train_data._dataset.semantic_vectors))
         return train_data
 
-    stages, loader = types.ModuleType("recbole_hnlm.stages"), types.ModuleType("recbole_hnlm.data.dataloader")
-    stages.StageContext, stages.build_semantics, loader.build_train_loader = StageContext, build_semantics, build_train_loader
-    monkeypatch.setitem(sys.modules, "recbole_hnlm.stages", stages)
-    monkeypatch.setitem(sys.modules, "recbole_hnlm.data.dataloader", loader)
+    for replacement in (stage_context_of, build_semantics, build_train_loader):
+        monkeypatch.setattr(attach, replacement.__name__, replacement)
     return calls
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from recbole_hnlm.errors import ConfigError
-from recbole_hnlm.values import load_yaml, merge, parse_value, plain, redact, split_argv
+from recbole_hnlm.utils.errors import ConfigError
+from recbole_hnlm.utils.values import load_yaml, merge, parse_value, plain, redact, split_argv
 
 
 @pytest.mark.parametrize(

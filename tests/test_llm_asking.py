@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from llm_tiny import ScriptedBackend, tiny_settings
 
-from recbole_hnlm.errors import ArtifactError, BackendError
 from recbole_hnlm.llm.asking import ask, retry_decoding
 from recbole_hnlm.llm.cache import ReplyCache, content_key
 from recbole_hnlm.llm.protocol import Decoding, ModelIdentity, Prompt
 from recbole_hnlm.llm.replies import profile_format
+from recbole_hnlm.utils.errors import ArtifactError, BackendError
 
 SETTINGS = tiny_settings(max_missing_share=1.0)
 FORMAT = profile_format(SETTINGS)
@@ -216,7 +216,7 @@ import resource, signal, sys
 sys.path.insert(0, sys.argv[2])
 from llm_tiny import ScriptedBackend
 from test_llm_asking import good, prompts_of, put
-from recbole_hnlm.errors import ArtifactError
+from recbole_hnlm.utils.errors import ArtifactError
 from recbole_hnlm.llm.cache import ReplyCache
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 cache = ReplyCache(sys.argv[1])

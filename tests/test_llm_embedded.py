@@ -2,8 +2,8 @@ import errno
 
 import pytest
 
-from recbole_hnlm.errors import ArtifactError
 from recbole_hnlm.llm import embedded
+from recbole_hnlm.utils.errors import ArtifactError
 
 
 @pytest.fixture

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 from llm_tiny import GOOD, completion, faulty_server, save_tiny_model, server_settings, tiny_settings
 
-from recbole_hnlm.errors import BackendError, ConfigError
 from recbole_hnlm.llm.asking import ask
 from recbole_hnlm.llm.cache import ReplyCache
 from recbole_hnlm.llm.factory import load_backend
 from recbole_hnlm.llm.protocol import Decoding, Prompt
 from recbole_hnlm.llm.replies import profile_format
+from recbole_hnlm.utils.errors import BackendError, ConfigError
 
 SECRET = "sk-very-secret-0123456789"
 FORMAT = profile_format(tiny_settings())

@@ -9,9 +9,9 @@ import pytest
 import xgrammar as xgr
 from llm_tiny import tiny_settings
 
+from recbole_hnlm.config.settings import HNLMSettings
 from recbole_hnlm.llm.protocol import Decoding
 from recbole_hnlm.llm.replies import HardNegative, Profile, hard_negative_format, parse_reply, profile_format
-from recbole_hnlm.settings import HNLMSettings
 
 FORMAT = profile_format(tiny_settings())  # 3 words, 2 words
 

@@ -11,7 +11,7 @@ import torch
 from llm_tiny import SPECIAL, TEMPLATE, save_tiny_model, tiny_settings, tiny_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from recbole_hnlm.errors import BackendError
+from recbole_hnlm.config.settings import HNLMSettings
 from recbole_hnlm.llm.factory import load_backend
 from recbole_hnlm.llm.generation import Sampler, compute_prefix, decode_rows, rows_to_keep
 from recbole_hnlm.llm.grammar import JsonGrammars
@@ -19,7 +19,7 @@ from recbole_hnlm.llm.model_loading import compute_dtype
 from recbole_hnlm.llm.protocol import Decoding, Prompt
 from recbole_hnlm.llm.replies import hard_negative_format, parse_reply, profile_format
 from recbole_hnlm.llm.tokenization import PromptEncoder
-from recbole_hnlm.settings import HNLMSettings
+from recbole_hnlm.utils.errors import BackendError
 
 WORST_CASE = 2000  # tokens for 5 words of 25 characters of up to 4 bytes each, and the structure
 

@@ -8,9 +8,8 @@ import math
 import pytest
 
 from recbole_hnlm.config import Config
-from recbole_hnlm.negative_sampler import negative_sampler_names
-from recbole_hnlm.registry import model_names
-from recbole_hnlm.runner import run
+from recbole_hnlm.quick_start.runner import run
+from recbole_hnlm.utils.registry import model_names, negative_sampler_names
 
 BACKBONES = sorted(name for name in model_names() if name.startswith("HNLM"))
 PLAIN = ("SimGCL", "XSimGCL")

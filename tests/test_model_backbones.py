@@ -12,12 +12,12 @@ from recbole.model.general_recommender.sgl import SGL
 from recbole.trainer.trainer import Trainer
 from recbole.utils import init_seed
 
-from recbole_hnlm.model.hops import Encoding
-from recbole_hnlm.paths import properties_dir
-from recbole_hnlm.registry import get_model_class
+from recbole_hnlm.negative_sampler.hops import Encoding
 from recbole_hnlm.trainer.factory import safe_trainer
 from recbole_hnlm.trainer.hnlm import HNLMTrainer
-from recbole_hnlm.values import load_yaml
+from recbole_hnlm.utils.paths import properties_dir
+from recbole_hnlm.utils.registry import get_model_class
+from recbole_hnlm.utils.values import load_yaml
 
 NAMES = ("HNLMBPR", "HNLMLightGCN", "HNLMNGCF", "HNLMSGL", "HNLMSimGCL", "HNLMXSimGCL", "HNLMNCL")
 SMALL = {"hidden_size_list": [16, 8], "num_clusters": 4, "warm_up_step": 0, "learning_rate": 0.01, "train_batch_size": 64}

@@ -9,10 +9,10 @@ import torch
 from model_kit import PLAIN, build, write_random
 from test_model_backbones import configure
 
-from recbole_hnlm.errors import ConfigError, MissingDependencyError
 from recbole_hnlm.model.graph_views import draw_view, kept_interactions
 from recbole_hnlm.model.losses import bpr_loss, info_nce_against, info_nce_over_table
 from recbole_hnlm.model.simgcl import SimGCL, batch_contrast, with_noise
+from recbole_hnlm.utils.errors import ConfigError, MissingDependencyError
 
 
 @pytest.fixture(autouse=True)

@@ -12,12 +12,13 @@ from recbole.model.general_recommender.lightgcn import LightGCN
 from recbole.utils import init_seed
 
 from recbole_hnlm.data.dataloader import build_train_loader
+from recbole_hnlm.data.pair_vectors import PairVectorReader
+from recbole_hnlm.data.semantics import mean_item_vectors
 from recbole_hnlm.data.training import TrainingInteractions
-from recbole_hnlm.errors import ArtifactError
 from recbole_hnlm.model.hnlmlightgcn import HNLMLightGCN
 from recbole_hnlm.model.losses import contrast_loss, info_nce, mix_negative
-from recbole_hnlm.model.semantic_inputs import PairVectorReader, mean_item_vectors
 from recbole_hnlm.trainer.hnlm import HNLMTrainer
+from recbole_hnlm.utils.errors import ArtifactError
 
 
 @pytest.fixture(autouse=True)
@@ -232,7 +233,7 @@ def test_alignment_with_profiles_needs_profiles_of_users(tmp_path):
 
 @pytest.mark.parametrize("skipped", [0, 700])
 def test_gather_reads_a_memory_map_exactly(tmp_path, monkeypatch, skipped):
-    monkeypatch.setattr("recbole_hnlm.model.semantic_inputs._RESIDENT_MAX_BYTES", 0)
+    monkeypatch.setattr("recbole_hnlm.data.semantics._RESIDENT_MAX_BYTES", 0)
     array = np.random.default_rng(0).normal(size=(5000, 64)).astype(np.float16)
     np.save(tmp_path / "vectors.npy", array)
     reader = PairVectorReader(np.load(tmp_path / "vectors.npy", mmap_mode="r")[skipped:])

@@ -7,18 +7,18 @@ from model_kit import build, make_config, random_vectors, write_random
 from stages_kit import ScriptedBackend, ScriptedEncoder
 
 from recbole_hnlm.config import Config
+from recbole_hnlm.config.settings import TextSettings, validate_settings
 from recbole_hnlm.data.semantics import SemanticVectors
-from recbole_hnlm.errors import ArtifactError, ConfigError
 from recbole_hnlm.model.expert_adaptor import HybridExpertAdaptor, mix_experts
 from recbole_hnlm.model.rlmrec import masked_nodes, profile_contrast, profile_reconstruction
 from recbole_hnlm.model.textinitlightgcn import principal_axes
-from recbole_hnlm.paths import properties_dir
-from recbole_hnlm.registry import get_model_class
-from recbole_hnlm.runner import load_checkpoint, run
-from recbole_hnlm.settings import TextSettings, validate_settings
+from recbole_hnlm.quick_start.runner import load_checkpoint, run
+from recbole_hnlm.semantics.pipeline import stages_needed
 from recbole_hnlm.stages import session as stage_session
-from recbole_hnlm.stages import stages_needed
-from recbole_hnlm.values import load_yaml
+from recbole_hnlm.utils.errors import ArtifactError, ConfigError
+from recbole_hnlm.utils.paths import properties_dir
+from recbole_hnlm.utils.registry import get_model_class
+from recbole_hnlm.utils.values import load_yaml
 
 CON, GEN = ("RLMRecConLightGCN", "RLMRecConSGL"), ("RLMRecGenLightGCN", "RLMRecGenSGL")
 RIVALS = ("TextInitLightGCN", "KARLightGCN", *CON, *GEN)

@@ -9,14 +9,13 @@ from model_kit import PLAIN, build, make_config, write_random
 from stages_kit import ScriptedEncoder
 
 from recbole_hnlm.config import Config
-from recbole_hnlm.data.semantics import SemanticVectors
+from recbole_hnlm.config.settings import validate_settings
+from recbole_hnlm.data.semantics import SemanticVectors, TextTables
 from recbole_hnlm.data.training import TrainingInteractions
-from recbole_hnlm.errors import ArtifactError, ConfigError
 from recbole_hnlm.model.scoring import fuse_scores, standardise_rows
-from recbole_hnlm.model.semantic_inputs import TextTables
-from recbole_hnlm.runner import evaluate_checkpoint, run
-from recbole_hnlm.settings import validate_settings
+from recbole_hnlm.quick_start.runner import evaluate_checkpoint, run
 from recbole_hnlm.stages import session as stage_session
+from recbole_hnlm.utils.errors import ArtifactError, ConfigError
 
 
 def test_rows_are_standardised_without_the_padding_id():

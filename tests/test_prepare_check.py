@@ -7,11 +7,11 @@ from recbole.data.dataset import Dataset
 
 from recbole_hnlm.cli import main
 from recbole_hnlm.config import Config
-from recbole_hnlm.errors import ConfigError, DataError
-from recbole_hnlm.paths import properties_dir
 from recbole_hnlm.prepare.check import PUBLISHED, Sizes, _read, _sizes, _windowed, check, interval_mask, k_core
 from recbole_hnlm.prepare.convert import prepare
-from recbole_hnlm.values import load_yaml
+from recbole_hnlm.utils.errors import ConfigError, DataError
+from recbole_hnlm.utils.paths import properties_dir
+from recbole_hnlm.utils.values import load_yaml
 
 
 def setting(name):

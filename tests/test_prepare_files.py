@@ -11,10 +11,10 @@ import pytest
 from prepare_kit import META, REVIEWS, convert, dump, line, rows_of
 
 from recbole_hnlm.cli import main
-from recbole_hnlm.errors import ArtifactError, ConfigError, DataError
 from recbole_hnlm.prepare import convert as convert_module
 from recbole_hnlm.prepare.convert import prepare
 from recbole_hnlm.prepare.parsing import python_literal, relaxed_json
+from recbole_hnlm.utils.errors import ArtifactError, ConfigError, DataError
 
 REVIEW, BUSINESS = REVIEWS["yelp"], META["yelp"]
 

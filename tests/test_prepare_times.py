@@ -5,7 +5,7 @@ import pytest
 from recbole.data.dataset import Dataset
 
 from recbole_hnlm.config import Config
-from recbole_hnlm.host import load_data
+from recbole_hnlm.data.loading import load_data
 
 START = 1_500_000_000  # a multiple of 128: float32 holds it, and none of the next 63 seconds
 

@@ -5,9 +5,9 @@ import torch
 from model_kit import build, make_config, write_blocks, write_random
 
 from recbole_hnlm.data.training import TrainingInteractions
-from recbole_hnlm.negative_sampler import negative_sampler_names
 from recbole_hnlm.trainer.factory import safe_trainer
 from recbole_hnlm.trainer.hnlm import HNLMTrainer
+from recbole_hnlm.utils.registry import negative_sampler_names
 
 NAMES = negative_sampler_names()
 

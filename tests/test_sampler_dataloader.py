@@ -7,7 +7,7 @@ from model_kit import PLAIN, build, make_config, prepare, random_vectors, write_
 
 from recbole_hnlm.data.dataloader import HNLMTrainDataLoader, build_train_loader
 from recbole_hnlm.data.training import TrainingInteractions
-from recbole_hnlm.errors import ArtifactError, ConfigError
+from recbole_hnlm.utils.errors import ArtifactError, ConfigError
 
 
 @pytest.fixture(autouse=True)

@@ -3,10 +3,10 @@ import math
 import pytest
 import torch
 
-from recbole_hnlm.model.hops import Encoding
+from recbole_hnlm.config.settings import HNLMSettings
 from recbole_hnlm.negative_sampler.base import SamplerContext, SelectionInputs
 from recbole_hnlm.negative_sampler.dens import SAMPLER, FactorGates, disentangling_loss, factor_scores
-from recbole_hnlm.settings import HNLMSettings
+from recbole_hnlm.negative_sampler.hops import Encoding
 
 
 def test_factor_scores_by_hand():

@@ -1,11 +1,11 @@
 import numpy as np
 import torch
 
+from recbole_hnlm.config.settings import HNLMSettings
 from recbole_hnlm.data.training import TrainingInteractions
-from recbole_hnlm.model.hops import Encoding
 from recbole_hnlm.negative_sampler.base import SamplerContext, SelectionInputs
+from recbole_hnlm.negative_sampler.hops import Encoding
 from recbole_hnlm.negative_sampler.in_batch import SAMPLER, first_admissible
-from recbole_hnlm.settings import HNLMSettings
 
 
 def test_first_admissible_by_hand():

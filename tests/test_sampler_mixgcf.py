@@ -1,9 +1,9 @@
 import torch
 
-from recbole_hnlm.model.hops import Encoding
+from recbole_hnlm.config.settings import HNLMSettings
 from recbole_hnlm.negative_sampler.base import SelectionInputs
+from recbole_hnlm.negative_sampler.hops import Encoding
 from recbole_hnlm.negative_sampler.mixgcf import SAMPLER, hardest_by_hop, mix_positive
-from recbole_hnlm.settings import HNLMSettings
 
 B, K, D, HOPS = 6, 5, 4, 3
 

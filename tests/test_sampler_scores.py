@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from recbole_hnlm.errors import ConfigError
+from recbole_hnlm.config.settings import validate_settings
 from recbole_hnlm.negative_sampler.ahns import adaptive_choice
+from recbole_hnlm.negative_sampler.dns import candidate_scores
 from recbole_hnlm.negative_sampler.dns_mn import one_of_the_hardest
-from recbole_hnlm.negative_sampler.scoring import candidate_scores
-from recbole_hnlm.settings import validate_settings
+from recbole_hnlm.utils.errors import ConfigError
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

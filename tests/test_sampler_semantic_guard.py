@@ -4,10 +4,10 @@ import pytest
 import torch
 from model_kit import build, make_config, random_vectors, write_random
 
+from recbole_hnlm.config.settings import validate_settings
 from recbole_hnlm.data.dataloader import build_train_loader
-from recbole_hnlm.errors import ArtifactError, ConfigError
 from recbole_hnlm.negative_sampler.semantic_guard import guarded_choice
-from recbole_hnlm.settings import validate_settings
+from recbole_hnlm.utils.errors import ArtifactError, ConfigError
 
 ALL = torch.ones(1, 3, dtype=torch.bool)
 

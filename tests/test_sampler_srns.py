@@ -3,11 +3,11 @@ import pytest
 import torch
 from scipy import stats
 
-from recbole_hnlm.errors import ArtifactError
-from recbole_hnlm.model.hops import Encoding
+from recbole_hnlm.config.settings import HNLMSettings
 from recbole_hnlm.negative_sampler.base import SamplerContext, SelectionInputs
+from recbole_hnlm.negative_sampler.hops import Encoding
 from recbole_hnlm.negative_sampler.srns import SAMPLER, renew_memory, variance_choice
-from recbole_hnlm.settings import HNLMSettings
+from recbole_hnlm.utils.errors import ArtifactError
 
 
 def test_choice_by_hand():

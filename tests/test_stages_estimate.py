@@ -6,15 +6,17 @@ from llm_tiny import save_tiny_model, tiny_tokenizer
 from stages_kit import NoBackend, ScriptedBackend, ScriptedEncoder, block_pairs, make_context
 
 from recbole_hnlm import cli
-from recbole_hnlm.errors import ArtifactError, BackendError, ConfigError
-from recbole_hnlm.host import load_data
-from recbole_hnlm.launch import RunRequest
+from recbole_hnlm.config.settings import validate_settings
+from recbole_hnlm.cost import coverage, planning, rates, token_count
+from recbole_hnlm.data.loading import load_data
 from recbole_hnlm.llm.grammar import JsonGrammars
 from recbole_hnlm.llm.openai_backend import served_identity
 from recbole_hnlm.llm.replies import hard_negative_format, profile_format
-from recbole_hnlm.settings import validate_settings
-from recbole_hnlm.stages import StageContext, build_semantics, coverage, planning, rates, run_stage, token_count
+from recbole_hnlm.quick_start.launch import RunRequest
+from recbole_hnlm.semantics.attach import stage_context_of
+from recbole_hnlm.semantics.pipeline import build_semantics, run_stage
 from recbole_hnlm.stages.profile import user_prompts
+from recbole_hnlm.utils.errors import ArtifactError, BackendError, ConfigError
 
 IDENTITY = ScriptedBackend().identity
 
@@ -284,7 +286,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(workdir, text_run, capsys,
 def test_a_dry_run_agrees_with_the_run_that_follows(workdir, text_run, capsys, monkeypatch):
     argv = ["--model=HNLMLightGCN", *text_run]
     config = RunRequest("HNLMLightGCN", argv=tuple(argv[1:])).config()
-    context = StageContext.from_recbole(config, load_data(config).train._dataset)
+    context = stage_context_of(config, load_data(config).train._dataset)
     backend = ScriptedBackend()
     backend.identity = identity = served_identity(context.settings)
     build_semantics(context, backend=backend, encoder=ScriptedEncoder())

@@ -15,13 +15,12 @@ import numpy as np
 import pytest
 from stages_kit import NoBackend, ScriptedBackend, ScriptedEncoder, block_pairs, make_context, vector_of, write_items
 
-from recbole_hnlm.errors import ArtifactError, BackendError, ConfigError, DataError
-from recbole_hnlm.show import nearest_rows, show_user
-from recbole_hnlm.stages import build_semantics, run_stage, stages_needed
-from recbole_hnlm.stages.choices import chosen_pairs
+from recbole_hnlm.cli.show import nearest_rows, show_user
+from recbole_hnlm.semantics.pipeline import build_semantics, run_stage, stages_needed
 from recbole_hnlm.stages.negatives import is_declined
 from recbole_hnlm.stages.profile import item_prompts, user_prompts
 from recbole_hnlm.stages.replies import reply_artifact
+from recbole_hnlm.utils.errors import ArtifactError, BackendError, ConfigError, DataError
 
 
 def build(context, backend=None, encoder=None):
@@ -35,7 +34,7 @@ def test_each_training_pair_gets_the_vector_of_its_own_negative(tmp_path):
     replies = {
         (row["user_id"], row["item_id"]): row["hard_negative_item"] for row in reply_artifact(context, "negatives").read()
     }
-    assert set(replies) == set(chosen_pairs(context))
+    assert set(replies) == set(context.chosen_pairs)
     assert len(replies) == 12
     training = context.training
     for row, (user, item) in enumerate(zip(training.users, training.items, strict=True)):
@@ -55,7 +54,7 @@ def test_each_training_pair_gets_the_vector_of_its_own_negative(tmp_path):
 
 def test_only_items_whose_profile_is_read_are_profiled(tmp_path):
     context = make_context(tmp_path, block_pairs(), profile_items="needed")
-    chosen = {item for _, item in chosen_pairs(context)}
+    chosen = {item for _, item in context.chosen_pairs}
     assert 0 < len(chosen) < 8
     assert set(item_prompts(context)) == chosen
     _, reports, *_ = build(context)
@@ -86,7 +85,7 @@ def test_a_changed_title_asks_again_for_that_item_and_who_quotes_it_alone(tmp_pa
     negatives = [prompt for prompt in backend.asked if "chosen_item" in prompt.user]
     assert len(profiles) == 1 + len(quoting)
     assert all("Renamed" in prompt.user for prompt in profiles)
-    changed = {pair for pair in chosen_pairs(context) if pair[0] in quoting or pair[1] == "i2"}
+    changed = {pair for pair in context.chosen_pairs if pair[0] in quoting or pair[1] == "i2"}
     assert len(negatives) == len(changed)
     assert any(text == "Renamed. Things" for text in encoder.texts)
 
@@ -144,8 +143,8 @@ def test_a_reply_that_names_no_other_item_is_declined(reply, title, declined):
 
 def test_missing_replies_are_counted_within_the_limit(tmp_path):
     context = make_context(tmp_path, block_pairs(), max_missing_share=0.2)
-    items = [item for _, item in chosen_pairs(context)]
-    user, item = next((user, item) for user, item in chosen_pairs(context) if items.count(item) == 1)
+    items = [item for _, item in context.chosen_pairs]
+    user, item = next((user, item) for user, item in context.chosen_pairs if items.count(item) == 1)
     semantics, reports, *_ = build(context, ScriptedBackend(garbage=[f'"title":"Title of {item}"}}}}']))
     assert [report.missing for report in reports] == [0, 1, 0]
     assert len(semantics.pair_vectors) == 5
@@ -245,7 +244,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from stages_kit import ScriptedBackend, ScriptedEncoder, block_pairs, make_context
-from recbole_hnlm.stages import build_semantics
+from recbole_hnlm.semantics.pipeline import build_semantics
 class Counting(ScriptedBackend):
     def generate(self, prompts, decoding):
         replies = super().generate(prompts, decoding)
@@ -307,8 +306,8 @@ import resource, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from stages_kit import ScriptedBackend, ScriptedEncoder, block_pairs, make_context
-from recbole_hnlm.errors import ArtifactError
-from recbole_hnlm.stages import run_stage, stages_needed
+from recbole_hnlm.utils.errors import ArtifactError
+from recbole_hnlm.semantics.pipeline import run_stage, stages_needed
 context = make_context(Path({folder!r}), block_pairs())
 stage = {stage!r}
 route = stages_needed(context.settings)

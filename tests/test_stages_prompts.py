@@ -9,12 +9,12 @@ import pytest
 from stages_kit import block_pairs, make_context, write_items
 from stages_recbole import recbole_training
 
+from recbole_hnlm.config.settings import validate_settings
 from recbole_hnlm.data.atomic_text import ItemText
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.llm.replies import hard_negative_format
-from recbole_hnlm.settings import validate_settings
-from recbole_hnlm.stages import StageContext
-from recbole_hnlm.stages.choices import choose_rows, chosen_pairs
+from recbole_hnlm.semantics.attach import stage_context_of
+from recbole_hnlm.stages.choices import choose_rows
 from recbole_hnlm.stages.profile import item_prompts, user_prompts
 from recbole_hnlm.stages.prompts import HistoryEntry, item_prompt, negative_prompt, prompt_hash, safe_json, user_prompt
 
@@ -143,7 +143,7 @@ def test_histories_are_short_and_pairs_have_text(tmp_path):
     assert set(item_prompts(context)) == {f"i{n}" for n in range(7)}
     prompts = user_prompts(context)
     assert {len(json.loads(prompt.user)["items"]) for prompt in prompts.values()} == {3}
-    assert sorted(chosen_pairs(context)) == sorted(pair for pair in block_pairs() if pair[1] != "i7")
+    assert sorted(context.chosen_pairs) == sorted(pair for pair in block_pairs() if pair[1] != "i7")
 
 
 def test_no_prompt_of_a_user_shows_a_held_out_item_or_review(tmp_path, monkeypatch):
@@ -158,9 +158,9 @@ def test_no_prompt_of_a_user_shows_a_held_out_item_or_review(tmp_path, monkeypat
         tmp_path, monkeypatch, interactions, semantic_negatives_per_user=None, profile_history_length=100
     )
     write_items(tmp_path / "toy", {f"item{n}": f"marker-{n}-end" for n in range(60)})
-    context = StageContext.from_recbole(config, train)
+    context = stage_context_of(config, train)
     assert context.rating_field == "rating"
-    prompts, pairs = user_prompts(context), chosen_pairs(context)
+    prompts, pairs = user_prompts(context), context.chosen_pairs
     held_out = {
         (str(user), str(item))
         for part in (valid, test)

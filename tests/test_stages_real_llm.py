@@ -9,8 +9,8 @@ import pytest
 import recbole
 from stages_kit import make_context
 
-from recbole_hnlm.show import show_user
-from recbole_hnlm.stages import build_semantics
+from recbole_hnlm.cli.show import show_user
+from recbole_hnlm.semantics.pipeline import build_semantics
 from recbole_hnlm.stages.replies import reply_artifact
 
 ML_100K = Path(recbole.__file__).parent / "dataset_example" / "ml-100k"

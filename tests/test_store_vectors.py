@@ -12,8 +12,10 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from recbole_hnlm.data.store import StoreIdentity, VectorStore, VectorStoreWriter
-from recbole_hnlm.errors import ArtifactError
+from recbole_hnlm.data.store import VectorStore
+from recbole_hnlm.data.store_format import StoreIdentity
+from recbole_hnlm.data.store_writer import VectorStoreWriter
+from recbole_hnlm.utils.errors import ArtifactError
 
 IDENTITY = StoreIdentity("pairs", "encoder", "1.0", "p" * 16, "d" * 16, "s" * 16, "i" * 32)
 USERS, ITEMS = ["u1", "NA", "ü\u2028"], ["a", "b", "c", "d"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from recbole_hnlm.data.atomic_text import clean_text, cut_text, read_item_texts, read_reviews, resolve_columns
-from recbole_hnlm.errors import DataError
+from recbole_hnlm.utils.errors import DataError
 
 GUESS = dict.fromkeys(("title", "categories", "city", "description"))
 HEADER = "item_id:token\ttitle:token_seq\tcategories:token_seq\tcity:token\tdescription:token_seq\n"

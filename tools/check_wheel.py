@@ -18,7 +18,7 @@ PROBE = """
 import pathlib, sys
 sys.path.insert(0, sys.argv[1])
 import recbole_hnlm
-from recbole_hnlm.paths import properties_dir
+from recbole_hnlm.utils.paths import properties_dir
 installed = pathlib.Path(sys.argv[1]).resolve()
 assert installed in pathlib.Path(recbole_hnlm.__file__).resolve().parents, recbole_hnlm.__file__
 assert installed in pathlib.Path(properties_dir()).resolve().parents, properties_dir()

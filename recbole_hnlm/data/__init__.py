@@ -1,1 +1,1 @@
-"""Data of training: interactions, samplers, loaders, text of atomic files and the vector store."""
+"""Data of training: loading, splitting, samplers, loaders, text of atomic files and the vector store."""

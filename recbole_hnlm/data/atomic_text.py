@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
-from recbole_hnlm.errors import DataError
+from recbole_hnlm.utils.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

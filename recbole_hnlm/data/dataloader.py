@@ -13,11 +13,11 @@ from recbole.data.dataloader.general_dataloader import TrainDataLoader
 from recbole.data.interaction import Interaction
 from torch.utils.data import get_worker_info
 
+from recbole_hnlm.config.settings import settings_of
 from recbole_hnlm.data.sampler import CandidateSampler
 from recbole_hnlm.data.training import TrainingInteractions
-from recbole_hnlm.errors import ArtifactError, ConfigError
-from recbole_hnlm.negative_sampler import get_negative_sampler
-from recbole_hnlm.settings import settings_of
+from recbole_hnlm.utils.errors import ArtifactError, ConfigError
+from recbole_hnlm.utils.registry import get_negative_sampler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

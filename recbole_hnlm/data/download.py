@@ -22,9 +22,9 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from recbole_hnlm.errors import DataError
-from recbole_hnlm.locking import exclusive_writer
-from recbole_hnlm.paths import recbole_downloads
+from recbole_hnlm.utils.errors import DataError
+from recbole_hnlm.utils.files import exclusive_writer
+from recbole_hnlm.utils.paths import recbole_downloads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

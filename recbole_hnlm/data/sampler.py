@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from recbole_hnlm.errors import DataError
-from recbole_hnlm.parallel import compiled, run_pieces
+from recbole_hnlm.utils.errors import DataError
+from recbole_hnlm.utils.kernels import compiled, run_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

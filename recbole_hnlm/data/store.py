@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from recbole_hnlm.artifacts import file_digest, read_json
 from recbole_hnlm.data.store_format import REBUILD_STORE, STORE_FORMAT, StoreIdentity, StoreKind, integer_keys, sampled_digest
 from recbole_hnlm.data.store_writer import VectorStoreWriter
-from recbole_hnlm.errors import ArtifactError
+from recbole_hnlm.utils.errors import ArtifactError
+from recbole_hnlm.utils.files import file_digest, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,9 +11,9 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib import format as npy_format
 
-from recbole_hnlm.artifacts import disk_errors_reported, file_digest, read_json, write_json
 from recbole_hnlm.data.store_format import REBUILD_STORE, STORE_FORMAT, integer_keys, sampled_digest
-from recbole_hnlm.errors import ArtifactError
+from recbole_hnlm.utils.errors import ArtifactError
+from recbole_hnlm.utils.files import disk_errors_reported, file_digest, read_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from recbole_hnlm.errors import BackendError, MissingDependencyError
+from recbole_hnlm.utils.errors import BackendError, MissingDependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
-from recbole_hnlm.errors import BackendError
 from recbole_hnlm.llm.cache import content_key
 from recbole_hnlm.llm.protocol import Decoding
 from recbole_hnlm.llm.replies import parse_reply
+from recbole_hnlm.utils.errors import BackendError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pydantic import BaseModel
 
+    from recbole_hnlm.config.settings import HNLMSettings
     from recbole_hnlm.llm.cache import ReplyCache
     from recbole_hnlm.llm.protocol import LLMBackend, Prompt
     from recbole_hnlm.llm.replies import ReplyFormat
-    from recbole_hnlm.settings import HNLMSettings
 
 __all__ = ["AskResult", "ask", "retry_decoding"]
 

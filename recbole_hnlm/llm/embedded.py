@@ -24,7 +24,7 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
-from recbole_hnlm.errors import ArtifactError, MissingDependencyError
+from recbole_hnlm.utils.errors import ArtifactError, MissingDependencyError
 
 __all__ = ["EMBEDDED_MODEL", "cache_root", "embedded_folder", "embedded_revision", "embedded_tokenizer_source"]
 

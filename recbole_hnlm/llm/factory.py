@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from recbole_hnlm.config.settings import HNLMSettings
     from recbole_hnlm.llm.protocol import LLMBackend, ModelIdentity
-    from recbole_hnlm.settings import HNLMSettings
 
 __all__ = ["configured_identity", "load_backend"]
 

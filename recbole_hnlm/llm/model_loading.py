@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError
 
-from recbole_hnlm.errors import BackendError, MissingDependencyError
 from recbole_hnlm.llm.attention import GROUPED_ATTENTION, register
 from recbole_hnlm.llm.embedded import EMBEDDED_MODEL, embedded_folder, embedded_revision, embedded_tokenizer_source
 from recbole_hnlm.llm.protocol import ModelIdentity
-from recbole_hnlm.sharding import fsdp_requested
+from recbole_hnlm.llm.sharding import fsdp_requested
+from recbole_hnlm.utils.errors import BackendError, MissingDependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from recbole_hnlm.settings import HNLMSettings
+    from recbole_hnlm.config.settings import HNLMSettings
 
 __all__ = ["LoadedModel", "compute_dtype", "identify", "load_model", "local_tokenizer"]
 

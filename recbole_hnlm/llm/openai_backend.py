@@ -16,16 +16,16 @@ import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from recbole_hnlm.errors import BackendError, ConfigError
 from recbole_hnlm.llm.protocol import ModelIdentity
+from recbole_hnlm.utils.errors import BackendError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
     from openai import AsyncOpenAI
 
+    from recbole_hnlm.config.settings import HNLMSettings
     from recbole_hnlm.llm.protocol import Decoding, Prompt
-    from recbole_hnlm.settings import HNLMSettings
 
 __all__ = ["OpenAIBackend", "served_identity"]
 

@@ -24,7 +24,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Str
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from recbole_hnlm.settings import HNLMSettings
+    from recbole_hnlm.config.settings import HNLMSettings
 
 __all__ = [
     "MAX_WORD_CHARS",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from recbole_hnlm.errors import BackendError
+from recbole_hnlm.utils.errors import BackendError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from recbole_hnlm.errors import BackendError
 from recbole_hnlm.llm.generation import Sampler, compute_prefix, decode_rows
 from recbole_hnlm.llm.grammar import JsonGrammars
 from recbole_hnlm.llm.model_loading import LoadedModel, identify, load_model
 from recbole_hnlm.llm.shares import map_shares, shares_of
 from recbole_hnlm.llm.tokenization import PromptEncoder
-from recbole_hnlm.memory import is_out_of_memory
+from recbole_hnlm.utils.environment import is_out_of_memory
+from recbole_hnlm.utils.errors import BackendError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from recbole_hnlm.config.settings import HNLMSettings
     from recbole_hnlm.llm.kv_cache import Prefix
     from recbole_hnlm.llm.protocol import Decoding, ModelIdentity, Prompt
-    from recbole_hnlm.settings import HNLMSettings
 
 __all__ = ["TransformersBackend"]
 

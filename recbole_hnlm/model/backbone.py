@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 
-from recbole_hnlm.model.hops import Encoding
 from recbole_hnlm.model.losses import bpr_loss, embedding_regularization
+from recbole_hnlm.negative_sampler.hops import Encoding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from recbole.data.interaction import Interaction
 
-    from recbole_hnlm.model.hops import Pooling
+    from recbole_hnlm.negative_sampler.hops import Pooling
 
 __all__ = ["PairwiseBackbone"]
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from recbole_hnlm.errors import ConfigError, MissingDependencyError
 from recbole_hnlm.model.graph_backbone import LightGraphBackbone
-from recbole_hnlm.model.hops import Encoding
 from recbole_hnlm.model.losses import info_nce_against, info_nce_over_table
 from recbole_hnlm.model.mixin import HNLMMixin
 from recbole_hnlm.model.propagation import propagate_hops
+from recbole_hnlm.negative_sampler.hops import Encoding
+from recbole_hnlm.utils.errors import ConfigError, MissingDependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from recbole.model.general_recommender.ngcf import NGCF
 
-from recbole_hnlm.model.hops import Encoding, pool_hops
 from recbole_hnlm.model.losses import embedding_regularization
 from recbole_hnlm.model.mixin import HNLMMixin
 from recbole_hnlm.model.propagation import SymmetricAdjacency, normalized_adjacency, propagate_once
+from recbole_hnlm.negative_sampler.hops import Encoding, pool_hops
 
 __all__ = ["HNLMNGCF"]
 

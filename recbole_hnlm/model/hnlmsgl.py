@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from recbole_hnlm.errors import ConfigError
 from recbole_hnlm.model.graph_backbone import LightGraphBackbone
 from recbole_hnlm.model.graph_views import VIEW_TYPES, draw_view
-from recbole_hnlm.model.hops import pool_hops
 from recbole_hnlm.model.losses import info_nce_over_table
 from recbole_hnlm.model.mixin import HNLMMixin
 from recbole_hnlm.model.propagation import SymmetricAdjacency, propagate_mean, propagate_once
+from recbole_hnlm.negative_sampler.hops import pool_hops
+from recbole_hnlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from recbole_hnlm.model.hops import Encoding
+    from recbole_hnlm.negative_sampler.hops import Encoding
 
 __all__ = ["HNLMSGL"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from recbole_hnlm.errors import ConfigError
 from recbole_hnlm.model.expert_adaptor import HybridExpertAdaptor
 from recbole_hnlm.model.graph_backbone import LightGraphBackbone
 from recbole_hnlm.model.text_rival import TextRivalMixin, count_of, number_of, own_randomness
+from recbole_hnlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch

@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from recbole_hnlm.config.settings import HNLMSettings, settings_of
 from recbole_hnlm.data.dataloader import SEMANTIC_ROW
+from recbole_hnlm.data.pair_vectors import PairVectorReader
+from recbole_hnlm.data.semantics import TextTables
 from recbole_hnlm.data.training import TrainingInteractions
-from recbole_hnlm.errors import ArtifactError
 from recbole_hnlm.model.adapter import AdapterBank
 from recbole_hnlm.model.backbone import PairwiseBackbone
 from recbole_hnlm.model.losses import bpr_loss, contrast_loss, hinge_loss, info_nce, mix_negative
 from recbole_hnlm.model.scoring import fuse_scores
-from recbole_hnlm.model.semantic_inputs import PairVectorReader, TextTables
-from recbole_hnlm.negative_sampler import get_negative_sampler
 from recbole_hnlm.negative_sampler.base import SamplerContext, SelectionInputs
-from recbole_hnlm.negative_sampler.registry import MODULES
-from recbole_hnlm.settings import HNLMSettings, settings_of
 from recbole_hnlm.trainer.hnlm import HNLMTrainer
+from recbole_hnlm.utils.errors import ArtifactError
+from recbole_hnlm.utils.registry import get_negative_sampler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from recbole.data.interaction import Interaction
 
-    from recbole_hnlm.model.hops import Encoding
+    from recbole_hnlm.negative_sampler.hops import Encoding
 
 __all__ = ["HNLMMixin"]
 
@@ -238,7 +238,7 @@ class HNLMMixin(PairwiseBackbone):
                 f"items; build them, or train without with --alignment_weight=0"
             )
         if self._reads_text and self._texts is None:
-            by_sampler = MODULES[self.settings.negative_sampler].reads_text
+            by_sampler = get_negative_sampler(self.settings.negative_sampler).reads_text
             key = f"negative_sampler {self.settings.negative_sampler}" if by_sampler else "text_score_weight above 0"
             raise ArtifactError(
                 f"{key} reads text vectors of items, but the training data carries none; run through recbole-hnlm, which "

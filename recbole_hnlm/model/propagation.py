@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_hnlm.parallel import compiled, run_pieces
+from recbole_hnlm.utils.kernels import compiled, run_pieces
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -33,7 +33,7 @@ from recbole_hnlm.model.text_rival import TextRivalMixin, number_of, own_randomn
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from recbole_hnlm.model.hops import Encoding
+    from recbole_hnlm.negative_sampler.hops import Encoding
 
 __all__ = ["RLMRecConMixin", "RLMRecGenMixin", "masked_nodes", "profile_contrast", "profile_mlp", "profile_reconstruction"]
 

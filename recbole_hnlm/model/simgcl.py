@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from recbole_hnlm.errors import ConfigError
 from recbole_hnlm.model.graph_backbone import LightGraphBackbone
-from recbole_hnlm.model.hops import pool_hops
 from recbole_hnlm.model.losses import info_nce_against
 from recbole_hnlm.model.propagation import propagate_hops, propagate_mean, propagate_once
+from recbole_hnlm.negative_sampler.hops import pool_hops
+from recbole_hnlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from recbole_hnlm.model.hops import Encoding
+    from recbole_hnlm.negative_sampler.hops import Encoding
 
 __all__ = ["SimGCL", "batch_contrast", "with_noise"]
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from recbole_hnlm.errors import ArtifactError, ConfigError
+from recbole_hnlm.config.settings import TextSettings
 from recbole_hnlm.model.mixin import HNLMMixin
-from recbole_hnlm.settings import TextSettings
+from recbole_hnlm.utils.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from recbole_hnlm.model.semantic_inputs import TextTables
+    from recbole_hnlm.data.semantics import TextTables
 
 __all__ = ["TextRivalMixin", "count_of", "number_of", "own_randomness"]
 
@@ -24,7 +24,7 @@ class TextRivalMixin(HNLMMixin):
 
     ``alignment_source`` chooses the texts: ``profile`` (what the LLM wrote), ``text`` (items' own text and its mean over a
     user's training items: no LLM) or ``tuned``. ``negative_sampler`` and its keys work as for HNLM models; the semantic part
-    of the loss is off (:class:`recbole_hnlm.settings.TextSettings`), so ``mix_weight``, ``contrast_weight`` and
+    of the loss is off (:class:`recbole_hnlm.config.settings.TextSettings`), so ``mix_weight``, ``contrast_weight`` and
     ``alignment_weight`` have no effect.
     """
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from recbole_hnlm.errors import ConfigError
-from recbole_hnlm.model.hops import Encoding
 from recbole_hnlm.model.simgcl import SimGCL, batch_contrast
+from recbole_hnlm.negative_sampler.hops import Encoding
+from recbole_hnlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

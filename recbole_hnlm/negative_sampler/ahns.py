@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from recbole_hnlm.negative_sampler.base import Negatives, NegativeSampler, stateless
-from recbole_hnlm.negative_sampler.scoring import candidate_scores
+from recbole_hnlm.negative_sampler.dns import candidate_scores
 
 if TYPE_CHECKING:
     import torch
@@ -52,4 +52,4 @@ def _select(inputs: SelectionInputs) -> Negatives:
     return Negatives(items=inputs.candidates.gather(1, place.unsqueeze(1)).squeeze(1))
 
 
-SAMPLER = NegativeSampler(distribution="uniform", needs_candidates=True, build=stateless(_select))
+SAMPLER = NegativeSampler(stateless(_select), least_candidates=2)

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     import torch
 
+    from recbole_hnlm.config.settings import HNLMSettings
+    from recbole_hnlm.data.semantics import TextTables
     from recbole_hnlm.data.training import TrainingInteractions
-    from recbole_hnlm.model.hops import Encoding
-    from recbole_hnlm.model.semantic_inputs import TextTables
-    from recbole_hnlm.settings import HNLMSettings
+    from recbole_hnlm.negative_sampler.hops import Encoding
 
 __all__ = ["NegativeSampler", "Negatives", "SamplerContext", "SelectionInputs", "Selector", "stateless"]
 
@@ -151,16 +151,20 @@ def stateless(choose: Callable[[SelectionInputs], Negatives]) -> Callable[[Sampl
 
 @dataclass(frozen=True)
 class NegativeSampler:
-    """A way to choose negatives.
+    """A way to choose negatives, and what settings, loader and model have to know of it.
 
     Attributes:
+        build: makes the selector of a model.
         distribution: from which candidates are drawn.
         needs_candidates: whether ``num_candidates`` are drawn per positive rather than one.
-        build: makes the selector of a model.
-        reads_hops: whether the layers behind the outputs are read.
+        least_candidates: smallest ``num_candidates`` with which it chooses anything.
+        reads_text: whether it reads text vectors of users and items, so that they are to be built.
+        reads_hops: whether it reads the layers behind the outputs.
     """
 
-    distribution: Literal["uniform", "popularity"]
-    needs_candidates: bool
     build: Callable[[SamplerContext], Selector]
+    distribution: Literal["uniform", "popularity"] = "uniform"
+    needs_candidates: bool = True
+    least_candidates: int = 1
+    reads_text: bool = False
     reads_hops: bool = False

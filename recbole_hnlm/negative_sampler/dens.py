@@ -25,8 +25,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from recbole_hnlm.model.hops import pool_hops
 from recbole_hnlm.negative_sampler.base import Negatives, NegativeSampler, Selector
+from recbole_hnlm.negative_sampler.hops import pool_hops
 
 if TYPE_CHECKING:
     from recbole_hnlm.negative_sampler.base import SamplerContext, SelectionInputs
@@ -128,4 +128,4 @@ class DisentangledSelector(Selector):
         return Negatives(first, pool_hops(chosen, encoding.pooling), settings.dens_gamma * loss)
 
 
-SAMPLER = NegativeSampler(distribution="uniform", needs_candidates=True, build=DisentangledSelector, reads_hops=True)
+SAMPLER = NegativeSampler(DisentangledSelector, reads_hops=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from recbole_hnlm.negative_sampler.base import Negatives, NegativeSampler, stateless
-from recbole_hnlm.negative_sampler.scoring import candidate_scores
+from recbole_hnlm.negative_sampler.dns import candidate_scores
 
 if TYPE_CHECKING:
     from recbole_hnlm.negative_sampler.base import SelectionInputs
@@ -43,4 +43,4 @@ def _select(inputs: SelectionInputs) -> Negatives:
     return Negatives(items=one_of_the_hardest(scores, inputs.candidates, inputs.settings.dns_top, draws))
 
 
-SAMPLER = NegativeSampler(distribution="uniform", needs_candidates=True, build=stateless(_select))
+SAMPLER = NegativeSampler(stateless(_select), least_candidates=2)

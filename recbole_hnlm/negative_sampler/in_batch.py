@@ -72,4 +72,4 @@ class InBatchSelector(Selector):
         return Negatives(items=chosen, counts={_COUNT: int(admissible.any(dim=1).sum())})
 
 
-SAMPLER = NegativeSampler(distribution="uniform", needs_candidates=False, build=InBatchSelector)
+SAMPLER = NegativeSampler(InBatchSelector, needs_candidates=False)

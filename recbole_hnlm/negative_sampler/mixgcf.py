@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from recbole_hnlm.model.hops import pool_hops
 from recbole_hnlm.negative_sampler.base import Negatives, NegativeSampler, stateless
 from recbole_hnlm.negative_sampler.dns import hardest_candidates
+from recbole_hnlm.negative_sampler.hops import pool_hops
 
 if TYPE_CHECKING:
-    from recbole_hnlm.model.hops import Encoding
     from recbole_hnlm.negative_sampler.base import SelectionInputs
+    from recbole_hnlm.negative_sampler.hops import Encoding
 
 __all__ = ["SAMPLER", "hardest_by_hop", "mix_positive"]
 
@@ -60,4 +60,4 @@ def _select(inputs: SelectionInputs) -> Negatives:
     return Negatives(items=chosen[0], embeddings=pool_hops(mixed, inputs.encoding.pooling))
 
 
-SAMPLER = NegativeSampler(distribution="uniform", needs_candidates=True, build=stateless(_select), reads_hops=True)
+SAMPLER = NegativeSampler(stateless(_select), reads_hops=True)

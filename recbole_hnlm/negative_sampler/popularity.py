@@ -12,4 +12,4 @@ from recbole_hnlm.negative_sampler.uniform import take_first
 
 __all__ = ["SAMPLER"]
 
-SAMPLER = NegativeSampler(distribution="popularity", needs_candidates=False, build=stateless(take_first))
+SAMPLER = NegativeSampler(stateless(take_first), distribution="popularity", needs_candidates=False)

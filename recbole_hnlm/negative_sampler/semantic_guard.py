@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from recbole_hnlm.errors import ArtifactError
 from recbole_hnlm.negative_sampler.base import Negatives, NegativeSampler, Selector
-from recbole_hnlm.negative_sampler.scoring import candidate_scores
+from recbole_hnlm.negative_sampler.dns import candidate_scores
+from recbole_hnlm.utils.errors import ArtifactError
 
 if TYPE_CHECKING:
     from recbole_hnlm.negative_sampler.base import SamplerContext, SelectionInputs
@@ -98,4 +98,4 @@ class SemanticGuard(Selector):
         return Negatives(items=chosen, counts={_COUNT: int(known.any(dim=1).sum())})
 
 
-SAMPLER = NegativeSampler(distribution="uniform", needs_candidates=True, build=SemanticGuard)
+SAMPLER = NegativeSampler(SemanticGuard, least_candidates=2, reads_text=True)

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from recbole_hnlm.errors import ArtifactError
 from recbole_hnlm.negative_sampler.base import Negatives, NegativeSampler, Selector
-from recbole_hnlm.negative_sampler.scoring import candidate_scores
+from recbole_hnlm.negative_sampler.dns import candidate_scores
+from recbole_hnlm.utils.errors import ArtifactError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -142,4 +142,4 @@ def _first_rows(users: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return owners, first
 
 
-SAMPLER = NegativeSampler(distribution="uniform", needs_candidates=True, build=MemorySelector)
+SAMPLER = NegativeSampler(MemorySelector, least_candidates=2)

@@ -20,4 +20,4 @@ def take_first(inputs: SelectionInputs) -> Negatives:
     return Negatives(items=inputs.candidates[:, 0])  # [B]
 
 
-SAMPLER = NegativeSampler(distribution="uniform", needs_candidates=False, build=stateless(take_first))
+SAMPLER = NegativeSampler(stateless(take_first), needs_candidates=False)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from recbole_hnlm.errors import ConfigError, DataError
-from recbole_hnlm.paths import properties_dir
-from recbole_hnlm.values import load_yaml
+from recbole_hnlm.utils.errors import ConfigError, DataError
+from recbole_hnlm.utils.paths import properties_dir
+from recbole_hnlm.utils.values import load_yaml
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, BinaryIO
 import psutil
 
 from recbole_hnlm import __version__
-from recbole_hnlm.atomic import replacing
-from recbole_hnlm.errors import ConfigError, DataError
 from recbole_hnlm.prepare.columns import text_cells
 from recbole_hnlm.prepare.lines import FileTally, read_columns
 from recbole_hnlm.prepare.registry import SOURCES
 from recbole_hnlm.prepare.report import PrepareReport
 from recbole_hnlm.prepare.seen import SeenPairs
+from recbole_hnlm.utils.errors import ConfigError, DataError
+from recbole_hnlm.utils.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

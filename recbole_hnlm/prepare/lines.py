@@ -10,8 +10,8 @@ import orjson
 from isal import igzip, isal_zlib
 from tqdm import tqdm
 
-from recbole_hnlm.errors import DataError
 from recbole_hnlm.prepare.escaping import RecordError
+from recbole_hnlm.utils.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

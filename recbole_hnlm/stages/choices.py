@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from recbole_hnlm.data.training import TrainingInteractions
-    from recbole_hnlm.stages.context import StageContext
 
-__all__ = ["choose_rows", "chosen_pairs"]
+__all__ = ["choose_rows"]
 
 
 def _token_hashes(tokens: Sequence[str], salt: bytes) -> NDArray[np.uint64]:
@@ -74,20 +73,3 @@ def choose_rows(
     users = training.users[order]
     starts = np.searchsorted(users, users)  # first place of each row's user
     return order[np.arange(len(order)) - starts < per_user]
-
-
-def chosen_pairs(context: StageContext) -> list[tuple[str, str]]:
-    """(user token, item token) of the pairs that get a semantic negative.
-
-    ``semantic_negatives_per_user`` training pairs of each user, among those whose item has text, seeded by ``llm_seed``.
-    """
-    training, settings = context.training, context.settings
-    rows = choose_rows(
-        training,
-        settings.semantic_negatives_per_user,
-        seed=settings.llm_seed,
-        purpose="negatives",
-        eligible=context.items_with_text,
-    )
-    users, items = training.user_tokens[training.users[rows]], training.item_tokens[training.items[rows]]
-    return [(str(user), str(item)) for user, item in zip(users, items, strict=True)]

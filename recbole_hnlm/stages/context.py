@@ -12,19 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recbole_hnlm.data.atomic_text import ItemText, ReadReport, read_item_texts, read_reviews
-from recbole_hnlm.data.training import TrainingInteractions
-from recbole_hnlm.errors import ConfigError
-from recbole_hnlm.settings import settings_of
 from recbole_hnlm.stages.choices import choose_rows
+from recbole_hnlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
-    from recbole.data.dataset import Dataset
 
-    from recbole_hnlm.settings import HNLMSettings
-    from recbole_hnlm.tuning.teacher import Teacher
+    from recbole_hnlm.config.settings import HNLMSettings
+    from recbole_hnlm.data.teacher import Teacher
+    from recbole_hnlm.data.training import TrainingInteractions
 
 __all__ = ["StageContext"]
 
@@ -65,39 +63,6 @@ class StageContext:
     inter_name: str | None = None
     teacher_source: Callable[[], Teacher] | None = None
 
-    @classmethod
-    def from_recbole(cls, config: Any, train_dataset: Dataset) -> StageContext:
-        """Build the context from RecBole's configuration and training dataset (``train_data._dataset``).
-
-        Raises:
-            ConfigError: a key of the settings is invalid.
-        """
-        name = config["dataset"]
-        rating_field = config["RATING_FIELD"]
-        rated = rating_field is not None and rating_field in train_dataset.inter_feat
-        benchmark = config["benchmark_filename"]
-        settings, training = settings_of(config), TrainingInteractions.from_dataset(train_dataset)
-
-        def teacher() -> Teacher:
-            from recbole_hnlm.tuning.teacher import ensure_teacher  # noqa: PLC0415 -- only the tuned route needs it
-
-            return ensure_teacher(config, train_dataset, Path(settings.artifact_dir) / name / training.split_fingerprint)
-
-        return cls(
-            settings=settings,
-            dataset_name=name,
-            dataset_dir=Path(config["data_path"]),
-            training=training,
-            user_id_field=train_dataset.uid_field,
-            item_id_field=train_dataset.iid_field,
-            rating_field=rating_field if rated else None,
-            field_separator=config["field_separator"] or "\t",
-            device=str(config["device"]),
-            ratings=np.asarray(train_dataset.inter_feat[rating_field]) if rated else None,
-            inter_name=f"{name}.{benchmark[0]}.inter" if benchmark else None,
-            teacher_source=teacher,
-        )
-
     @property
     def dataset_artifacts(self) -> Path:
         """Folder that all splits of the dataset share."""
@@ -114,10 +79,10 @@ class StageContext:
 
         Raises:
             ConfigError: the context was made without one.
-            HNLMError: see :func:`recbole_hnlm.tuning.teacher.ensure_teacher`.
+            HNLMError: see :func:`recbole_hnlm.finetune.teacher.ensure_teacher`.
         """
         if self.teacher_source is None:
-            raise ConfigError("the tuned route needs a collaborative teacher, and this context has none; make it from_recbole")
+            raise ConfigError("the tuned route needs a collaborative teacher, and this context has none")
         return self.teacher_source()
 
     @cached_property
@@ -194,6 +159,23 @@ class StageContext:
             eligible=self.items_with_text,
             priority=self.ratings,
         )
+
+    @cached_property
+    def chosen_pairs(self) -> list[tuple[str, str]]:
+        """(user token, item token) of the pairs that get a semantic negative.
+
+        ``semantic_negatives_per_user`` training pairs of each user, among those whose item has text, seeded by ``llm_seed``.
+        """
+        training, settings = self.training, self.settings
+        rows = choose_rows(
+            training,
+            settings.semantic_negatives_per_user,
+            seed=settings.llm_seed,
+            purpose="negatives",
+            eligible=self.items_with_text,
+        )
+        users, items = training.user_tokens[training.users[rows]], training.item_tokens[training.items[rows]]
+        return [(str(user), str(item)) for user, item in zip(users, items, strict=True)]
 
     @cached_property
     def reviews(self) -> dict[tuple[str, str], str]:

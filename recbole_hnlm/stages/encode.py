@@ -1,83 +1,47 @@
-"""Stage ``encode``: texts to vectors in the store, only the kinds that the settings need."""
+"""Texts to vectors in the store, one kind at a time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
-from recbole_hnlm.artifacts import text_digest
 from recbole_hnlm.data.atomic_text import cut_text
-from recbole_hnlm.data.store import StoreIdentity, VectorStore, VectorStoreWriter
+from recbole_hnlm.data.store import VectorStore
+from recbole_hnlm.data.store_format import StoreIdentity
+from recbole_hnlm.data.store_writer import VectorStoreWriter
+from recbole_hnlm.stages.kinds import store_folder
 from recbole_hnlm.stages.negatives import NEGATIVES, is_declined, read_profiles
 from recbole_hnlm.stages.profile import ITEM_PROFILES, USER_PROFILES
 from recbole_hnlm.stages.prompts import prompt_hash
-from recbole_hnlm.stages.replies import ReplyCounts, reply_artifact
-from recbole_hnlm.stages.tuned import ensure_tuned_store
+from recbole_hnlm.stages.replies import reply_artifact
+from recbole_hnlm.utils.files import text_digest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from recbole_hnlm.config.settings import HNLMSettings
     from recbole_hnlm.data.atomic_text import ItemText
-    from recbole_hnlm.data.store import StoreKind
-    from recbole_hnlm.settings import HNLMSettings
+    from recbole_hnlm.data.store_format import StoreKind
     from recbole_hnlm.stages.context import StageContext
     from recbole_hnlm.stages.session import StageSession
-    from recbole_hnlm.tuning.transfer import ItemTextVectors
 
 __all__ = [
     "EncodeJob",
+    "ItemTextVectors",
     "encode_job",
-    "is_tuned_kind",
+    "ensure_text_store",
     "item_own_text",
     "item_text_vectors",
-    "kinds_needed",
-    "run_encode_stage",
-    "store_folder",
     "vectors_by_id",
 ]
 
 _OWN_TEXT_FORM = "title. categories"
 _OWN_TEXT_MAX_CHARS = 1000
-
-
-def kinds_needed(settings: HNLMSettings) -> tuple[StoreKind, ...]:
-    """Kinds of vectors that training reads under these settings.
-
-    The items' side of ``pairs`` comes with them, ``item_texts`` or ``tuned_items``: by it ``recbole-hnlm show`` names the real
-    items nearest to a hard negative.
-    """
-    kinds: list[StoreKind] = []
-    tuned_pairs = settings.uses_pair_vectors and settings.negative_route == "tuned"
-    text_pairs = settings.uses_pair_vectors and not tuned_pairs
-    if text_pairs or (settings.reads_text_vectors and settings.alignment_source == "text"):
-        kinds.append("item_texts")
-    if settings.uses_pair_vectors or settings.uses_semantic_candidates:
-        kinds.append("pairs")
-    if settings.reads_text_vectors and settings.alignment_source == "profile":
-        kinds += ["item_profiles", "user_profiles"]
-    if (
-        tuned_pairs
-        or settings.uses_semantic_candidates
-        or (settings.reads_text_vectors and settings.alignment_source == "tuned")
-    ):
-        kinds.append("tuned_items")
-    return tuple(kinds)
-
-
-def is_tuned_kind(settings: HNLMSettings, kind: StoreKind) -> bool:
-    """Whether vectors of this kind come from the tuned LLM rather than from the text encoder."""
-    return kind == "tuned_items" or (kind == "pairs" and settings.negative_route == "tuned")
-
-
-def store_folder(context: StageContext, kind: StoreKind) -> Path:
-    """Folder of the store of one kind; the routes keep their pairs apart."""
-    name = "tuned_pairs" if kind == "pairs" and is_tuned_kind(context.settings, kind) else kind
-    return context.split_artifacts / "vectors" / name
 
 
 def item_own_text(text: ItemText, settings: HNLMSettings) -> str:
@@ -155,14 +119,27 @@ def vectors_by_id(
     return vectors, mask
 
 
+@dataclass(frozen=True)
+class ItemTextVectors:
+    """Vectors of the items' own texts.
+
+    Attributes:
+        vectors: ``[I, T]``.
+        mask: which items have one, bool ``[I]``.
+        encoder: name and revision of the text encoder.
+    """
+
+    vectors: NDArray[np.floating[Any]]
+    mask: NDArray[np.bool_]
+    encoder: str
+
+
 def item_text_vectors(session: StageSession) -> ItemTextVectors:
     """Make or read the vectors of the items' own texts.
 
     Raises:
-        HNLMError: see :func:`run_encode_stage`.
+        HNLMError: see :func:`ensure_text_store`.
     """
-    from recbole_hnlm.tuning.transfer import ItemTextVectors  # noqa: PLC0415 -- needs scikit-learn, which takes a second
-
     job = encode_job(session, "item_texts")
     _ensure_store(session, job)
     store = VectorStore.open(store_folder(session.context, "item_texts"), job.identity)
@@ -172,30 +149,18 @@ def item_text_vectors(session: StageSession) -> ItemTextVectors:
     return ItemTextVectors(vectors, mask, f"{job.identity.model} {job.identity.revision}")
 
 
-def run_encode_stage(session: StageSession) -> tuple[ReplyCounts, dict[StoreKind, VectorStore]]:
-    """Make or reuse every store that the settings need.
-
-    Args:
-        session: supplies the text encoder and, for the tuned route, the tuned LLM.
+def ensure_text_store(session: StageSession, kind: StoreKind) -> tuple[VectorStore, int, int]:
+    """Make or reuse the store of one kind of texts.
 
     Returns:
-        Counts over all kinds, and the opened stores.
+        The opened store, the number of its texts, and how many vectors were made now.
 
     Raises:
         HNLMError: a text source is absent, a store is corrupt, the encoder cannot be loaded or the folder written.
     """
-    stores: dict[StoreKind, VectorStore] = {}
-    total = generated = 0
-    for kind in kinds_needed(session.context.settings):
-        if is_tuned_kind(session.context.settings, kind):
-            stores[kind], count, made = ensure_tuned_store(session.tuned, kind, store_folder(session.context, kind))
-            total, generated = total + count, generated + made
-            continue
-        job = encode_job(session, kind)
-        generated += _ensure_store(session, job)
-        stores[kind] = VectorStore.open(store_folder(session.context, kind), job.identity)
-        total += len(job.texts)
-    return ReplyCounts(total, total - generated, generated, 0), stores
+    job = encode_job(session, kind)
+    made = _ensure_store(session, job)
+    return VectorStore.open(store_folder(session.context, kind), job.identity), len(job.texts), made
 
 
 def _ensure_store(session: StageSession, job: EncodeJob) -> int:

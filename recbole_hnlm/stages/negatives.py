@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from recbole_hnlm.llm.replies import HardNegative, hard_negative_format
-from recbole_hnlm.stages.choices import chosen_pairs
 from recbole_hnlm.stages.profile import ITEM_PROFILES, USER_PROFILES
 from recbole_hnlm.stages.prompts import negative_prompt
 from recbole_hnlm.stages.replies import ReplyCounts, ReplyJob, reply_artifact, run_reply_job
@@ -54,7 +53,7 @@ def negative_prompts(context: StageContext) -> dict[tuple[str, str], Prompt]:
             item_profile=item_profiles[item],
             settings=context.settings,
         )
-        for user, item in chosen_pairs(context)
+        for user, item in context.chosen_pairs
         if user in user_profiles and item in item_profiles
     }
 
@@ -103,6 +102,6 @@ def run_negatives_stage(session: StageSession) -> tuple[ReplyCounts, int]:
     keys = [{"user_id": user, "item_id": item} for user, item in prompts]
     form = hard_negative_format(context.settings)
     counts = run_reply_job(session, ReplyJob(NEGATIVES, keys, list(prompts.values()), form, "hard negatives"))
-    without_profile = len(chosen_pairs(context)) - len(prompts)
+    without_profile = len(context.chosen_pairs) - len(prompts)
     counts = replace(counts, total=counts.total + without_profile, missing=counts.missing + without_profile)
     return counts, count_declined(context)

@@ -6,7 +6,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from recbole_hnlm.llm.replies import profile_format
-from recbole_hnlm.stages.choices import chosen_pairs
 from recbole_hnlm.stages.prompts import HistoryEntry, item_prompt, user_prompt
 from recbole_hnlm.stages.replies import ReplyCounts, ReplyJob, run_reply_job
 
@@ -31,7 +30,7 @@ def profiled_items(context: StageContext) -> list[str]:
     settings = context.settings
     if settings.profile_items == "all" or settings.alignment_source == "profile" or settings.negative_route == "tuned":
         return tokens
-    needed = {item for _, item in chosen_pairs(context)}
+    needed = {item for _, item in context.chosen_pairs}
     return [token for token in tokens if token in needed]
 
 

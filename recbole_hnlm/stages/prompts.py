@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from recbole_hnlm.artifacts import text_digest
 from recbole_hnlm.data.atomic_text import ItemText, cut_text
 from recbole_hnlm.llm.protocol import Prompt
+from recbole_hnlm.utils.files import text_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from recbole_hnlm.settings import HNLMSettings
+    from recbole_hnlm.config.settings import HNLMSettings
 
 __all__ = [
     "PROMPT_VERSION",

@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from recbole_hnlm.artifacts import JsonlArtifact, text_digest
 from recbole_hnlm.llm.asking import ask
 from recbole_hnlm.stages.prompts import prompt_digest, prompt_hash
+from recbole_hnlm.utils.files import JsonlArtifact, text_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,17 +18,48 @@ if TYPE_CHECKING:
     from recbole_hnlm.stages.context import StageContext
     from recbole_hnlm.stages.session import StageSession
 
-__all__ = ["ReplyCounts", "ReplyJob", "reply_artifact", "run_reply_job"]
+__all__ = ["ReplyCounts", "ReplyJob", "StageReport", "reply_artifact", "run_reply_job"]
 
 
 @dataclass(frozen=True)
 class ReplyCounts:
-    """Replies of one job; see :class:`recbole_hnlm.stages.report.StageReport`."""
+    """Replies of one job; see :class:`StageReport`."""
 
     total: int
     reused: int
     generated: int
     missing: int
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """Counts and time of one stage.
+
+    Attributes:
+        name: ``profile``, ``negatives`` or ``encode``.
+        seconds: wall-clock time.
+        total: replies or vectors that the stage stands for.
+        reused: of these, the ones that were there already (finished artefacts, cached replies, a resumed store).
+        generated: of these, the ones made now.
+        missing: of these, the ones without a valid reply; they have no vector.
+        declined: hard negatives that name no other item ("None", or the positive's own title); valid replies without a
+            vector, part of ``total``.
+    """
+
+    name: str
+    seconds: float
+    total: int
+    reused: int
+    generated: int
+    missing: int
+    declined: int = 0
+
+    def __str__(self) -> str:
+        declined = f", {self.declined:,} name no other item" if self.declined else ""
+        return (
+            f"stage {self.name}: {self.total:,} in all, {self.reused:,} reused, {self.generated:,} generated, "
+            f"{self.missing:,} missing{declined}, {self.seconds:.1f} s"
+        )
 
 
 @dataclass(frozen=True)

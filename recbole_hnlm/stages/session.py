@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from recbole_hnlm.data.text_encoder import SentenceEncoder
 from recbole_hnlm.llm.cache import ReplyCache
 from recbole_hnlm.llm.factory import load_backend
-from recbole_hnlm.locking import exclusive_writer
+from recbole_hnlm.utils.files import exclusive_writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from recbole_hnlm.data.text_encoder import TextEncoder
     from recbole_hnlm.llm.protocol import LLMBackend
     from recbole_hnlm.stages.context import StageContext
-    from recbole_hnlm.tuning.run import TunedLLM
 
 __all__ = ["StageSession"]
 
@@ -38,7 +36,7 @@ class StageSession:
         self._owns_backend = backend is None
         self._cache: ReplyCache | None = None
 
-    def __enter__(self) -> StageSession:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -63,15 +61,6 @@ class StageSession:
         if self._owns_backend and self._backend is not None:
             self._backend.close()
             self._backend = None
-
-    @cached_property
-    def tuned(self) -> TunedLLM:
-        """The LLM tuned on the split, or on another dataset (``tuned_from``); its weights load when a vector is made."""
-        # Takes seconds, and only the tuned route needs it; encode imports this module's users.
-        from recbole_hnlm.stages.encode import item_text_vectors  # noqa: PLC0415
-        from recbole_hnlm.tuning.transferred import tuned_llm  # noqa: PLC0415
-
-        return tuned_llm(self.context, lambda: item_text_vectors(self))
 
     @property
     def encoder(self) -> TextEncoder:

@@ -17,8 +17,8 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from recbole_hnlm.atomic import replacing
-from recbole_hnlm.errors import ArtifactError
+from recbole_hnlm.utils.errors import ArtifactError
+from recbole_hnlm.utils.files import replacing
 
 __all__ = [
     "FORMAT",

@@ -6,12 +6,13 @@ from functools import cache
 from typing import Any
 
 from recbole.trainer.trainer import DecisionTreeTrainer, Trainer
+from recbole.utils import get_trainer as recbole_get_trainer
 
-from recbole_hnlm.errors import ConfigError
 from recbole_hnlm.trainer.ddp import DataParallelBase
 from recbole_hnlm.trainer.resumable import ResumableTraining
+from recbole_hnlm.utils.errors import ConfigError
 
-__all__ = ["safe_trainer"]
+__all__ = ["get_trainer_class", "safe_trainer"]
 
 
 @cache
@@ -29,3 +30,14 @@ def safe_trainer(base: type[Any]) -> type[Any]:
     if not issubclass(base, Trainer) or issubclass(base, DecisionTreeTrainer):
         raise ConfigError(f"trainer {base.__name__} is not one of RecBole's gradient-based trainers and cannot be run")
     return type(base.__name__, (ResumableTraining, base, DataParallelBase), {"__doc__": base.__doc__})
+
+
+def get_trainer_class(model_class: type[Any], config: Any) -> type[Any]:
+    """Return the trainer of a model with safe checkpoints, right metrics and CPU data parallelism mixed in.
+
+    Args:
+        model_class: its class attribute ``trainer_class``, where present, names the trainer; else RecBole's rule decides.
+        config: read for ``MODEL_TYPE`` and ``model``.
+    """
+    base = getattr(model_class, "trainer_class", None) or recbole_get_trainer(config["MODEL_TYPE"], config["model"])
+    return safe_trainer(base)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from recbole.trainer.trainer import Trainer
 
-from recbole_hnlm.settings import settings_of
+from recbole_hnlm.config.settings import settings_of
 
 if TYPE_CHECKING:
     from recbole_hnlm.data.dataloader import HNLMTrainDataLoader

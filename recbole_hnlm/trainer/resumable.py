@@ -11,9 +11,7 @@ import torch
 from recbole.utils import init_seed, set_color
 
 from recbole_hnlm import __version__
-from recbole_hnlm.atomic import replacing
 from recbole_hnlm.data.training import TrainingInteractions
-from recbole_hnlm.errors import ArtifactError, HNLMError
 from recbole_hnlm.evaluator.collector import RepairedCollector
 from recbole_hnlm.trainer.checkpoint import (
     changed_counters,
@@ -28,7 +26,9 @@ from recbole_hnlm.trainer.checkpoint import (
     write_checkpoint,
 )
 from recbole_hnlm.trainer.ddp import wait_for_all
-from recbole_hnlm.values import plain
+from recbole_hnlm.utils.errors import ArtifactError, HNLMError
+from recbole_hnlm.utils.files import replacing
+from recbole_hnlm.utils.values import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable

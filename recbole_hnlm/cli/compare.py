@@ -1,0 +1,147 @@
+"""The verb ``recbole-hnlm compare``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recbole_hnlm.utils.errors import ConfigError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from recbole_hnlm.experiments.cells import Cell
+    from recbole_hnlm.experiments.tuning import Tuned
+
+__all__ = ["COMPARE_EXAMPLES", "COMPARE_HELP", "add_compare_options", "run_compare"]
+
+COMPARE_HELP = "run models x negative samplers x seeds on one split, and put them into a table with paired tests"
+COMPARE_EXAMPLES = """examples:
+  recbole-hnlm compare --dataset=ml-100k --models=BPR,LightGCN,HNLMLightGCN --negative_samplers=uniform,dns,mixgcf \\
+      --seeds=5 --out=comparison
+  recbole-hnlm compare --dataset=ml-100k --models=LightGCN,NeuMF --negative_samplers=dns --seeds=1,2,3 --out=comparison \\
+      --epochs=50 --LightGCN.n_layers=3
+  recbole-hnlm compare --dataset=ml-100k --models=LightGCN,HNLMLightGCN --negative_samplers=dns,ahns --out=comparison \\
+      --grid learning_rate=0.001,0.002,0.005 --grid ahns.ahns_beta=1,10
+A plain name is that backbone with the sampler and without an LLM; HNLM<Name> is the same with the semantic part. Run the same
+command again to go on: finished cells are reused, changed settings make new ones."""
+
+
+def add_compare_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's options."""
+    parser.add_argument(
+        "--models",
+        required=True,
+        metavar="NAMES",
+        help="names of models, separated by commas; NAME:SAMPLER for one sampler only",
+    )
+    parser.add_argument("--negative_samplers", default="uniform", metavar="NAMES", help="names of samplers (default uniform)")
+    parser.add_argument("--seeds", default="5", metavar="N|LIST", help="seeds from the key seed on, or a list (default 5)")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="folder of the cells and of the tables")
+    parser.add_argument("--dataset", help="name of the dataset; `dataset:` in YAML works too")
+    parser.add_argument("--config_files", action="append", default=[], metavar="FILES", help="YAML files for every cell")
+    parser.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="[NAME.]KEY=V1,V2",
+        help="tune every row (of that model or sampler) on validation with the first seed; may be repeated",
+    )
+    parser.add_argument("--vary_split", action="store_true", help="let every seed have its own split of the data")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="cells that run at once (default 1)")
+    parser.add_argument("--only", metavar="I/N", help="run the I-th of N shares, to run the others elsewhere")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.strip("[] ").split(",") if part.strip())
+
+
+def run_compare(args: argparse.Namespace, config_files: tuple[str, ...], rest: Sequence[str]) -> int:
+    """Plan, run what is not finished, write the tables.
+
+    Returns:
+        0, or 1 where cells failed; they are listed on standard error.
+
+    Raises:
+        HNLMError: anything the user can mend before cells are run.
+    """
+    # Imported here, so that --help answers at once.
+    from recbole_hnlm.experiments.jobs import run_cells, share_of  # noqa: PLC0415
+    from recbole_hnlm.experiments.plan import PlanRequest, make_plan  # noqa: PLC0415
+    from recbole_hnlm.experiments.store import is_finished  # noqa: PLC0415
+    from recbole_hnlm.experiments.tuning import tune_rows  # noqa: PLC0415
+
+    if args.jobs < 1:
+        raise ConfigError(f"jobs: expected at least 1, got {args.jobs}")
+    folder = Path(args.out)
+    request = PlanRequest(
+        models=_names(args.models),
+        samplers=_names(args.negative_samplers),
+        seeds=args.seeds,
+        vary_split=args.vary_split,
+        dataset=args.dataset,
+        config_files=config_files,
+        argv=tuple(rest),
+        grid=tuple(args.grid),
+    )
+    failures: dict[str, str] = {}
+
+    def run_missing(cells: Sequence[Cell], what: str = "tuning: ") -> None:
+        waiting = [cell for cell in cells if not is_finished(folder, cell)]
+        _say(f"{what}{len(cells)} in this share, {len(cells) - len(waiting)} reused, {len(waiting)} to run")
+        if waiting:
+            failures.update(run_cells(folder, waiting, args.jobs, len(cells) - len(waiting)))
+
+    tuned = tune_rows(folder, request, args.only, run_missing, failures) if request.grid else None
+    plan = make_plan(request, tuned.points if tuned else None)
+    # With a grid whole rows are shared out: whoever tunes a row knows its point.
+    mine = [cell for cell in plan if cell.method.label in tuned.mine] if tuned else share_of(plan, args.only)
+    without = sorted({cell.method.model for cell in plan if cell.method.sampler is None})
+    if without:
+        _say(f"without a negative sampler, one row each: {', '.join(without)}")
+    run_missing(mine, f"{len(plan)} cells in all, ")
+    _write_tables(folder, plan, failures, tuned)
+    if failures:
+        lines = [f"{len(failures)} cells failed; run the same command again for them alone"]
+        lines += [f"  {identity}: {reason}" for identity, reason in failures.items()]
+        sys.stderr.write("\n".join(lines) + "\n")
+    return 1 if failures else 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _write_tables(folder: Path, plan: Sequence[Cell], failures: dict[str, str], tuned: Tuned | None) -> None:
+    from recbole_hnlm.experiments.picture import draw_table  # noqa: PLC0415
+    from recbole_hnlm.experiments.store import is_finished, read_cell  # noqa: PLC0415
+    from recbole_hnlm.experiments.summary import summarise  # noqa: PLC0415
+    from recbole_hnlm.experiments.tables import csv_table, latex_table, markdown_table  # noqa: PLC0415
+    from recbole_hnlm.utils.files import replacing  # noqa: PLC0415
+
+    finished = [read_cell(folder, cell) for cell in plan if is_finished(folder, cell)]
+    missing = [cell.id for cell in plan if not is_finished(folder, cell)]
+    notes = [f"{len(missing)} of {len(plan)} cells are missing: failed, or not run yet."] if missing else []
+    notes += tuned.notes(finished[0].record) if tuned and finished else []
+    table = summarise(finished, notes, tuned.chosen() if tuned else None) if finished else None
+    results: dict[str, Any] = {
+        "cells": [cell.id for cell in plan],
+        "missing": missing,
+        "failures": failures,
+        "grid": tuned.to_json() if tuned else None,
+        "table": table.to_json() if table else None,
+    }
+    texts = {"results.json": json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n"}
+    if table is not None:
+        texts |= {"table.md": markdown_table(table), "table.csv": csv_table(table), "table.tex": latex_table(table)}
+    for name, text in texts.items():
+        with replacing(folder / name) as partial:
+            partial.write_text(text, encoding="utf-8")
+    if table is not None:
+        draw_table(table, folder / "table.png")
+        _say(texts["table.md"])
+        _say(f"results: {folder / 'results.json'}, table.md, table.csv, table.tex, table.png")

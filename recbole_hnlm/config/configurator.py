@@ -1,0 +1,306 @@
+"""RecBole's configuration, made strict: nothing is evaluated, unknown keys are errors, ``sys.argv`` is never read."""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+import numpy as np
+import torch
+from recbole.config import Config as RecBoleConfig
+from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
+
+from recbole_hnlm.config.checks import (
+    LAUNCHER_KEYS,
+    UNLISTED_KEYS,
+    check_dataset,
+    check_keys,
+    check_metrics,
+    check_model,
+    check_pickled_caches,
+    check_resume,
+    check_secrets,
+    check_types,
+)
+from recbole_hnlm.config.settings import HNLMSettings, setting_names, settings_of
+from recbole_hnlm.utils.errors import ConfigError
+from recbole_hnlm.utils.paths import properties_dir
+from recbole_hnlm.utils.registry import get_model_class
+from recbole_hnlm.utils.values import ConfigLoader, load_yaml, merge, parse_value, plain, split_argv
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["Config"]
+
+# Aliases that RecBole's code uses and that NumPy has dropped.
+_NUMPY_ALIASES = {
+    "bool": np.bool_,
+    "int": np.int_,
+    "float": np.float64,
+    "float_": np.float64,
+    "complex": np.complex128,
+    "complex_": np.complex128,
+    "object": np.object_,
+    "str": np.str_,
+    "long": np.int_,
+    "unicode": np.str_,
+    "unicode_": np.str_,
+}
+
+
+def _text_choices(key: str) -> tuple[str, ...] | None:
+    """Return the words that one of our text keys is limited to (empty: any text), or None for a key that takes no text."""
+    field = HNLMSettings.model_fields.get(key)
+    if field is None:
+        return None
+    if get_origin(field.annotation) is Literal:
+        return get_args(field.annotation)
+    return () if set(get_args(field.annotation) or (field.annotation,)) <= {str, type(None)} else None
+
+
+class Config(RecBoleConfig):
+    """RecBole's ``Config`` with our keys, our models and checks before any work.
+
+    Priority as in RecBole: shipped YAML (RecBole's, then ours: overall, model, dataset) < ``config_file_list`` <
+    ``config_dict`` < ``argv``.
+
+    Departures from RecBole: values are read as literals and never evaluated; ``sys.argv`` is not read; ``eval_args`` and
+    ``train_neg_sample_args`` given in part are merged over the defaults; ``use_gpu=False`` keeps the run off the GPU; the
+    user's own ``CUDA_VISIBLE_DEVICES`` is kept unless ``gpu_id`` is given; all problems are reported in one error.
+
+    Args:
+        model: name or class of the model; None takes the key ``model``.
+        dataset: name of the dataset; None takes the key ``dataset``.
+        config_file_list: YAML files, the later ones win.
+        config_dict: keys and values; text values are parsed like those of the command line.
+        argv: ``--key=value`` or ``--key value`` tokens.
+        saved: what :meth:`to_saved` returned: the keys that were given then (they lose against the arguments above) and the
+            defaults of that time, which replace today's.
+
+    Raises:
+        ConfigError: anything that is wrong with keys or values, in one line.
+    """
+
+    def __init__(
+        self,
+        model: str | type[Any] | None = None,
+        dataset: str | None = None,
+        config_file_list: Sequence[str] | None = None,
+        config_dict: Mapping[str, Any] | None = None,
+        argv: Sequence[str] = (),
+        *,
+        saved: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        self._argv = tuple(argv)
+        self._saved = saved or {"given": {}, "defaults": {}}
+        self._texts: dict[str, str] = {}
+        if isinstance(config_file_list, str):
+            raise ConfigError(f"config_file_list: expected a list of files, got the text {config_file_list!r}")
+        super().__init__(model, dataset, config_file_list, copy.deepcopy(dict(config_dict or {})))
+
+    @property
+    def settings(self) -> HNLMSettings:
+        """Our keys, typed and validated."""
+        return settings_of(self)
+
+    def to_saved(self) -> dict[str, dict[str, Any]]:
+        """Return, as plain values, what an equal configuration is built from again: see the argument ``saved``.
+
+        What depends on the machine or on the loaded data (``gpu_id``, ``eval_batch_size``) is part only if it was given.
+        """
+        left_out = {"model", "dataset", "MODEL_TYPE", "resume", *LAUNCHER_KEYS}
+        given = {key: self._requested[key] for key in self.external_config_dict if key not in left_out}
+        defaults = {key: value for key, value in self.internal_config_dict.items() if key not in left_out}
+        return {"given": plain(given), "defaults": plain(defaults)}
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def compatibility_settings(self) -> None:
+        """Give NumPy the aliases that RecBole needs where they are absent (RecBole itself fails on NumPy 2 here)."""
+        for name, target in _NUMPY_ALIASES.items():
+            if name not in vars(np):
+                setattr(np, name, target)
+
+    def _init_parameters_category(self) -> None:
+        # Copies, because RecBole appends the keys of dataset YAML files to these lists.
+        self.parameters = {
+            "General": list(general_arguments),
+            "Training": list(training_arguments),
+            "Evaluation": list(evaluation_arguments),
+            "Dataset": list(dataset_arguments),
+            "HNLM": list(setting_names()),
+        }
+
+    def _build_yaml_loader(self) -> type[ConfigLoader]:
+        return ConfigLoader
+
+    def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
+        self._texts.update({key: value for key, value in config_dict.items() if isinstance(value, str)})
+        return {key: parse_value(value) if isinstance(value, str) else value for key, value in config_dict.items()}
+
+    def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
+        merged: dict[str, Any] = dict(self._saved["given"])
+        for file in file_list or ():
+            merged = merge(merged, load_yaml(file))
+        return merged
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        texts: dict[str, Any] = dict(split_argv(self._argv))
+        return self._convert_config_dict(texts)
+
+    def _merge_external_config_dict(self) -> None:
+        merged = merge(merge(self.file_config_dict, self.variable_config_dict), self.cmd_config_dict)
+        self.external_config_dict = merged
+
+    def _get_model_and_dataset(self, model: Any, dataset: Any) -> tuple[str, type[Any], str]:
+        model = model if model is not None else self.external_config_dict.get("model")
+        dataset = dataset if dataset is not None else self.external_config_dict.get("dataset")
+        absent = [name for name, value in (("model", model), ("dataset", dataset)) if value in {None, ""}]
+        if absent:
+            raise ConfigError("; ".join(f"no {name} given: use --{name}=NAME or `{name}: NAME` in YAML" for name in absent))
+        if isinstance(model, type):
+            return model.__name__, model, str(dataset)
+        return str(model), get_model_class(str(model)), str(dataset)
+
+    def _load_internal_config_dict(self, model: str, model_class: type[Any], dataset: str) -> None:
+        super()._load_internal_config_dict(model, model_class, dataset)
+        folder = properties_dir()
+        for name in ("overall.yaml", f"model/{model}.yaml", f"dataset/{dataset}.yaml"):
+            if (folder / name).is_file():
+                self.internal_config_dict.update(load_yaml(folder / name))
+        then = self._saved["defaults"]
+        self.internal_config_dict.update({key: then[key] for key in then if key in self.internal_config_dict})
+        self._restore_texts()
+
+    def _restore_texts(self) -> None:
+        """Keep the text of a value whose key takes text: ``--gpu_id=0``, ``--item_inter_num_interval=[5,9]``."""
+        for key, text in self._texts.items():
+            choices, value = _text_choices(key), self.external_config_dict.get(key)
+            takes_text = choices is not None or isinstance(self.internal_config_dict.get(key), str)
+            is_other_type = not isinstance(value, (str, type(None), tuple))
+            # "none" is a word of its own for some keys, such as negative_route.
+            if (takes_text and is_other_type) or (value is None and text in (choices or ())):
+                self.external_config_dict[key] = text
+
+    def _get_final_config_dict(self) -> dict[str, Any]:
+        return copy.deepcopy(merge(self.internal_config_dict, self.external_config_dict))
+
+    # --- checking ----------------------------------------------------------------------------------------------------
+
+    def _set_default_parameters(self) -> None:
+        final = self.final_config_dict
+        _as_lists(final)
+        self._requested = copy.deepcopy(final)
+        problems = self._problems()
+        if problems:
+            raise ConfigError("; ".join(problems))
+        try:
+            super()._set_default_parameters()
+        except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
+            raise ConfigError(f"RecBole refuses the configuration: {error}") from error
+
+    def _problems(self) -> list[str]:
+        final, external = self.final_config_dict, self.external_config_dict
+        ours = set(setting_names())
+        known = set(self.internal_config_dict) | LAUNCHER_KEYS | UNLISTED_KEYS | {"model", "dataset"}
+        known |= {key for keys in self.parameters.values() for key in keys}
+        recboles = {key: value for key, value in external.items() if key not in ours}
+        problems = check_keys(external, known)
+        problems += check_types(recboles, self.internal_config_dict)
+        problems += check_model(self.model_class, self.model, external)
+        problems += check_pickled_caches(final)
+        problems += check_secrets(final)
+        problems += check_resume(final)
+        problems += check_metrics(final)
+        problems += check_dataset(self.dataset, final)
+        try:
+            settings_of(self)
+        except ConfigError as error:
+            problems.append(str(error))
+        return problems
+
+    def _set_train_neg_sample_args(self) -> None:
+        try:
+            super()._set_train_neg_sample_args()
+        except ValueError as error:
+            raise ConfigError(f"{error}; samplers of recbole-hnlm are chosen by --negative_sampler") from error
+
+    def _set_eval_neg_sample_args(self, phase: str) -> None:
+        try:
+            super()._set_eval_neg_sample_args(phase)
+        except ValueError as error:
+            raise ConfigError(f"eval_args mode for {phase}: expected full, uniN, popN or labeled: {error}") from error
+
+    # --- devices -----------------------------------------------------------------------------------------------------
+
+    def _init_device(self) -> None:
+        final = self.final_config_dict
+        gpu_id = final["gpu_id"]
+        gpu_id = ",".join(map(str, gpu_id)) if isinstance(gpu_id, (tuple, list)) else str(gpu_id if gpu_id is not None else "")
+        final["gpu_id"] = gpu_id
+        wants_gpu = bool(final["use_gpu"]) and gpu_id != ""
+        launched = int(os.environ.get("WORLD_SIZE", "1")) > 1 and "LOCAL_RANK" in os.environ
+        is_spread = int(final.get("world_size") or 1) > 1 or "local_rank" in final or launched
+        if wants_gpu and ("gpu_id" in self.external_config_dict or not is_spread):
+            self._select_gpus(gpu_id)
+        use_cuda = wants_gpu and torch.cuda.is_available()
+        # RecBole reads use_gpu again when it reports GPU memory.
+        final["use_gpu"] = use_cuda
+        if "local_rank" not in final:
+            device = _own_gpu(int(os.environ["LOCAL_RANK"])) if use_cuda and launched else ("cuda" if use_cuda else "cpu")
+            final.update(single_spec=True, local_rank=0, device=torch.device(device))
+            return
+        self._init_process_group(use_cuda)
+
+    def _select_gpus(self, gpu_id: str) -> None:
+        if "gpu_id" in self.external_config_dict or "CUDA_VISIBLE_DEVICES" not in os.environ:
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpu_id
+
+    def _init_process_group(self, use_cuda: bool) -> None:
+        """Join the process group that the launcher's keys describe: NCCL on GPUs, Gloo on CPUs."""
+        final = self.final_config_dict
+        rank = int(final["local_rank"])
+        if use_cuda and torch.cuda.device_count() < int(final["nproc"]):
+            raise ConfigError(
+                f"nproc={final['nproc']} needs as many GPUs, found {torch.cuda.device_count()}: "
+                "name them with --gpu_id=0,1,... or train on CPUs with --use_gpu=False"
+            )
+        torch.distributed.init_process_group(
+            backend="nccl" if use_cuda else "gloo",
+            rank=rank + int(final["offset"]),
+            world_size=int(final["world_size"]),
+            init_method=f"tcp://{final['ip']}:{final['port']}",
+        )
+        if use_cuda:
+            torch.cuda.set_device(rank)
+        final.update(single_spec=False, device=torch.device("cuda", rank) if use_cuda else torch.device("cpu"))
+        if rank != 0:
+            final.update(state="error", show_progress=False, verbose=False)
+
+
+def _own_gpu(local_rank: int) -> torch.device:
+    """Return the GPU of a process that torchrun or accelerate launch started, the same one that accelerate takes.
+
+    Raises:
+        ConfigError: the launch has more processes on this machine than GPUs.
+    """
+    found = torch.cuda.device_count()
+    if local_rank >= found:
+        raise ConfigError(
+            f"the launch needs a GPU for each of its processes, found {found} for process {local_rank + 1} on this machine: "
+            "start fewer (--nproc_per_node), name more with --gpu_id=0,1,... or use CPUs with --use_gpu=False"
+        )
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
+
+
+def _as_lists(final: dict[str, Any]) -> None:
+    """Make ``topk`` and ``metrics`` lists: ``--topk=5,10`` and ``--metrics=Recall,NDCG`` are accepted."""
+    topk, metrics = final.get("topk"), final.get("metrics")
+    if isinstance(topk, (int, tuple)) and not isinstance(topk, bool):
+        final["topk"] = list(topk) if isinstance(topk, tuple) else [topk]
+    if isinstance(metrics, (str, tuple)):
+        parts = metrics.split(",") if isinstance(metrics, str) else metrics
+        final["metrics"] = [str(part).strip() for part in parts if str(part).strip()]

@@ -1,0 +1,137 @@
+"""Loading and splitting data through RecBole's own classes, without its pickled caches."""
+
+from __future__ import annotations
+
+from logging import getLogger
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+from recbole.data.dataset import Dataset
+from recbole.data.utils import create_samplers, get_dataloader
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.utils import init_seed
+
+from recbole_hnlm.config.checks import check_dataset, interaction_files
+from recbole_hnlm.data.download import ensure_dataset
+from recbole_hnlm.utils.errors import ConfigError, DataError
+from recbole_hnlm.utils.results import Stopwatch
+
+if TYPE_CHECKING:
+    from recbole_hnlm.config import Config
+
+__all__ = ["LoadedData", "load_data"]
+
+# Their full_sort_predict builds a tensor of users x items x embedding size, so that many users at once exhaust the memory.
+_HUNGRY_FULL_SORT = frozenset({"ENMF"})
+
+
+class LoadedData(NamedTuple):
+    """A filtered dataset and the loaders of its three splits."""
+
+    dataset: Any
+    train: Any
+    valid: Any
+    test: Any
+
+
+def load_data(config: Config, clock: Stopwatch | None = None) -> LoadedData:
+    """Load, filter and split a dataset exactly as RecBole does for the same seed, but for times that float32 cannot tell apart.
+
+    ``split_seed`` takes the place of ``seed`` here where it is set; the training loader and the model keep ``seed``.
+
+    RecBole's ``create_dataset`` and ``data_preparation`` are not called, because they unpickle whatever lies in
+    ``checkpoint_dir`` under the expected name; their steps are the same. With ``order: TO`` rows are sorted by their exact
+    times, where RecBole sorts by times rounded to 128 seconds.
+
+    Args:
+        config: ``eval_batch_size`` is set here, unless given, so that ``eval_users_per_batch`` users are scored together.
+        clock: takes the seconds of ``load`` and ``split``.
+
+    Raises:
+        DataError: a download that failed, a file that cannot be parsed, or filters that leave nothing.
+        ConfigError: ``topk`` beyond the number of items.
+    """
+    clock = clock or Stopwatch()
+    split_seed = config.settings.split_seed
+    init_seed(config["seed"] if split_seed is None else split_seed, config["reproducibility"])
+    with clock.measure("load"):
+        dataset = _read_dataset(config)
+    getLogger().info(dataset)
+    _check_topk(config, dataset)
+    _set_eval_batch_size(config, dataset)
+    with clock.measure("split"):
+        _order_by_exact_time(config, dataset)
+        built = dataset.build()
+        samplers = create_samplers(config, dataset, built)
+        loaders = [
+            get_dataloader(config, phase)(config, part, sampler, shuffle=config["shuffle"] if phase == "train" else False)
+            for phase, part, sampler in zip(("train", "valid", "test"), built, samplers, strict=True)
+        ]
+    if len(loaders[0]._dataset) == 0:
+        raise DataError(f"dataset {config['dataset']}: the training split is empty; loosen the filters or eval_args split")
+    return LoadedData(dataset, *loaders)
+
+
+def _download_if_absent(config: Config) -> None:
+    """Download a dataset that RecBole knows, in place of RecBole's own download, and check its files as those of any other.
+
+    Raises:
+        DataError: the download failed.
+        ConfigError: the files have not the columns that the configuration names.
+    """
+    name, folder = config["dataset"], Path(config["data_path"])
+    if ensure_dataset(name, folder, interaction_files(name, config.final_config_dict)):
+        problems = check_dataset(name, {**config.final_config_dict, "data_path": str(folder.parent)})
+        if problems:
+            raise ConfigError("; ".join(problems))
+
+
+def _read_dataset(config: Config) -> Any:
+    _download_if_absent(config)
+    try:
+        return getattr(config.model_class, "dataset_class", Dataset)(config)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"dataset {config['dataset']}: a file in {config['data_path']} is no RecBole atomic file: {reason}"
+        ) from error
+    except ValueError as error:
+        if "empty" not in str(error):
+            raise
+        raise DataError(
+            f"dataset {config['dataset']}: {str(error).rstrip('.')}; loosen val_interval or the *_inter_num_interval keys"
+        ) from error
+
+
+def _order_by_exact_time(config: Config, dataset: Any) -> None:
+    """Sort by time before RecBole casts times to float32, where those of today are 128 seconds apart.
+
+    RecBole then sorts the rounded times stably, which leaves this order: rounding is monotone. Its ``val_interval`` needs no
+    such care, since it filters before the cast. Rows of equal times stay in the order of the file.
+    """
+    time_field = dataset.time_field
+    if config["eval_args"]["order"] != "TO" or dataset.benchmark_filename_list is not None:
+        return
+    if time_field in dataset.inter_feat and pd.api.types.is_float_dtype(dataset.inter_feat[time_field]):
+        dataset.inter_feat.sort_values(time_field, kind="stable", inplace=True, ignore_index=True)
+
+
+def _check_topk(config: Config, dataset: Any) -> None:
+    most = dataset.item_num - 1
+    if max(config["topk"]) > most:
+        raise ConfigError(f"topk {max(config['topk'])} is beyond the {most} items of dataset {config['dataset']}")
+
+
+def _set_eval_batch_size(config: Config, dataset: Any) -> None:
+    model_class = config.model_class
+    scores_all_items = model_class.full_sort_predict is not AbstractRecommender.full_sort_predict
+    if (
+        "eval_batch_size" not in config.external_config_dict
+        and "full" in config["eval_args"]["mode"].values()
+        and scores_all_items
+        and config["model"] not in _HUNGRY_FULL_SORT
+    ):
+        # RecBole divides this key by the number of items to get the users of a batch.
+        config["eval_batch_size"] = dataset.item_num * config.settings.eval_users_per_batch
+        getLogger().info(f"eval_batch_size = {config['eval_batch_size']} (scores of eval_users_per_batch users)")

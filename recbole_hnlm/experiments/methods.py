@@ -1,0 +1,138 @@
+"""The rows of the table: which model and negative sampler each has, and by what they are compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from recbole_hnlm.config.checks import nearest
+from recbole_hnlm.evaluator.per_user import is_per_user
+from recbole_hnlm.utils.errors import ConfigError
+from recbole_hnlm.utils.registry import get_model_class, model_names, negative_sampler_names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from recbole_hnlm.config import Config
+
+__all__ = ["Method", "metrics_of", "model_name", "parse_seeds", "resolve_methods"]
+
+_PREFIX = "HNLM"
+
+# What a plain name means: the backbone with our samplers, and nothing that an LLM made.
+_PLAIN = {"negative_route": "none", "semantic_candidates": 0, "alignment_source": "text"}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the table.
+
+    Attributes:
+        model: the name as it was given, such as ``LightGCN``.
+        sampler: the negative sampler, or None where the model has none.
+        runs: the model that is trained, such as ``HNLMLightGCN``.
+        keys: keys that the method fixes.
+    """
+
+    model: str
+    sampler: str | None
+    runs: str
+    keys: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Return the name in tables."""
+        return self.model if self.sampler is None else f"{self.model} + {self.sampler}"
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether the semantic part is off."""
+        return not self.model.startswith(_PREFIX)
+
+
+def parse_seeds(text: str, first: int) -> list[int]:
+    """Read ``5`` as five seeds from ``first`` on, and ``1,2,3`` (or ``7,``) as a list.
+
+    Raises:
+        ConfigError: neither, no seed, a negative one or one that is given twice.
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isdecimal() for part in parts):
+        raise ConfigError(f"seeds: expected a number of seeds such as 5 or a list such as 1,2,3, got {text!r}")
+    numbers = [int(part) for part in parts]
+    if "," not in text:
+        if numbers[0] < 1:
+            raise ConfigError(f"seeds: expected at least 1, got {text!r}")
+        return [first + step for step in range(numbers[0])]
+    if len(set(numbers)) < len(numbers):
+        raise ConfigError(f"seeds: {text!r} names a seed twice; two equal runs are no sample")
+    return numbers
+
+
+def model_name(entry: str) -> str:
+    """Return the model of an entry of ``--models``: ``HNLMLightGCN`` of ``HNLMLightGCN:dns``."""
+    return entry.partition(":")[0]
+
+
+def resolve_methods(models: Sequence[str], samplers: Sequence[str]) -> list[Method]:
+    """Return the rows of the table, in the order of the lists.
+
+    A plain name with an ``HNLM`` counterpart runs that counterpart without an LLM, under ``uniform`` too, so that the
+    sampler is all that differs between its rows; the counterparts equal RecBole's models where RecBole has them.
+
+    Args:
+        models: names; ``NAME:SAMPLER`` (and ``NAME:SAMPLER:SAMPLER``) has samplers of its own in the place of ``samplers``.
+        samplers: names of negative samplers.
+
+    Raises:
+        ConfigError: an unknown model or sampler, one that is given twice, or samplers for a model that has none.
+    """
+    _check_names("models", [model_name(entry) for entry in models])
+    _check_names("negative_samplers", samplers)
+    methods: list[Method] = []
+    for entry in models:
+        model, colon, listed = entry.partition(":")
+        own = listed.split(":") if colon else list(samplers)
+        _check_names(f"models: {model}", own)
+        _check_samplers("models" if colon else "negative_samplers", own)
+        has_sampler = getattr(get_model_class(model), "uses_hnlm_data", False)
+        counterpart = f"{_PREFIX}{model}"
+        if not model.startswith(_PREFIX) and counterpart in model_names():
+            methods += [Method(model, name, counterpart, {**_PLAIN, "negative_sampler": name}) for name in own]
+        elif has_sampler:
+            methods += [Method(model, name, model, {"negative_sampler": name}) for name in own]
+        elif colon:
+            raise ConfigError(f"models: {model} is RecBole's own and takes none of our negative samplers; leave out :{listed}")
+        else:
+            methods.append(Method(model, None, model))
+    return methods
+
+
+def _check_names(what: str, names: Sequence[str]) -> None:
+    if not names:
+        raise ConfigError(f"{what}: expected one or more names, separated by commas")
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise ConfigError(f"{what}: {', '.join(doubled)} is given twice")
+
+
+def _check_samplers(what: str, samplers: Sequence[str]) -> None:
+    known = negative_sampler_names()
+    unknown = [f"{name or repr(name)}{nearest(name, known)}" for name in samplers if name not in known]
+    if unknown:
+        raise ConfigError(f"{what}: there is no {', no '.join(unknown)}")
+
+
+def metrics_of(config: Mapping[str, Any] | Config) -> list[tuple[str, int]]:
+    """Return the metrics that methods are compared by: that of ``valid_metric`` first, NDCG and Recall, at the last ``topk``.
+
+    Raises:
+        ConfigError: ``valid_metric`` has no value per user, so that there is nothing to pair.
+    """
+    main = str(config["valid_metric"]).partition("@")[0]
+    if not is_per_user(main):
+        raise ConfigError(
+            f"valid_metric {config['valid_metric']}: compare pairs users by a ranking metric such as NDCG@20, which it is not"
+        )
+    k = int(config["topk"][-1])
+    return [(name, k) for name in dict.fromkeys([main.lower(), "ndcg", "recall"])]

@@ -1,0 +1,169 @@
+"""From the verb's lists to cells: which model, sampler and seed each run has, and the id that its settings give it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from recbole_hnlm.config import Config
+from recbole_hnlm.config.checks import nearest
+from recbole_hnlm.experiments.cells import Cell, cell_id
+from recbole_hnlm.experiments.grid import GridKey, parse_grid, points_of
+from recbole_hnlm.experiments.methods import Method, metrics_of, model_name, parse_seeds, resolve_methods
+from recbole_hnlm.utils.errors import ConfigError
+from recbole_hnlm.utils.values import split_argv
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["PlanRequest", "grid_of", "make_plan", "make_trials"]
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """What the command line says.
+
+    Attributes:
+        models: names as given, ``NAME`` or ``NAME:SAMPLER``.
+        samplers: names of negative samplers.
+        seeds: a number of seeds, or a list with commas.
+        vary_split: let every seed have its own split.
+        dataset: name of the dataset; None takes it from the files.
+        config_files: YAML files.
+        grid: ``KEY=V1,V2`` of each key that rows are tuned over.
+        argv: ``--key=value`` for all cells and ``--MODEL.key=value`` for those of one model.
+    """
+
+    models: tuple[str, ...]
+    samplers: tuple[str, ...]
+    seeds: str
+    vary_split: bool
+    dataset: str | None
+    config_files: tuple[str, ...]
+    argv: tuple[str, ...]
+    grid: tuple[str, ...] = ()
+
+
+class _Frame(NamedTuple):
+    """What all cells of a request share."""
+
+    methods: list[Method]
+    shared: dict[str, str]
+    scoped: dict[str, dict[str, str]]
+    grid: list[GridKey]
+    seeds: list[int]
+    split: int | None
+
+
+def _frame(request: PlanRequest) -> _Frame:
+    methods = resolve_methods(request.models, request.samplers)
+    names = [model_name(entry) for entry in request.models]
+    shared, scoped = _scoped_keys(request.argv, names)
+    grid = _grid(request, methods)
+    own = ["model", "dataset", "negative_sampler", "resume", *(["seed"] if "," in request.seeds else [])]
+    taken = [key for key in own if key in shared]
+    if taken:
+        raise ConfigError(f"leave out --{taken[0]}: compare reads --models, --negative_samplers and --seeds")
+    for entry in grid:
+        if entry.key in {*own, "seed", "split_seed"}:
+            raise ConfigError(f"grid: {entry.key} is no key to tune")
+        if entry.key in shared or any(entry.key in keys for keys in scoped.values()):
+            raise ConfigError(f"grid: {entry.key} is also given as a key of its own; leave out one of them")
+    first = _config(request, methods[0], _keys(methods[0], shared, scoped, points_of(grid, methods[0])[0]))
+    seeds = parse_seeds(request.seeds, int(first["seed"]))
+    split = first.settings.split_seed
+    if request.vary_split and split is not None:
+        raise ConfigError(f"vary_split gives every seed its own split: leave out split_seed={split}")
+    return _Frame(methods, shared, scoped, grid, seeds, split)
+
+
+def _grid(request: PlanRequest, methods: Sequence[Method]) -> list[GridKey]:
+    samplers = dict.fromkeys(method.sampler for method in methods if method.sampler is not None)
+    return parse_grid(request.grid, [model_name(entry) for entry in request.models], list(samplers))
+
+
+def grid_of(request: PlanRequest) -> list[GridKey]:
+    """Return the keys that rows are tuned over.
+
+    Raises:
+        ConfigError: as :func:`make_plan`, of names and of the grid.
+    """
+    return _grid(request, resolve_methods(request.models, request.samplers))
+
+
+def _cells(request: PlanRequest, frame: _Frame, method: Method, point: Mapping[str, str], seeds: Sequence[int]) -> list[Cell]:
+    keys = _keys(method, frame.shared, frame.scoped, point)
+    config, cells = _config(request, method, keys), []
+    for seed in seeds:
+        split_seed = seed if request.vary_split else frame.seeds[0] if frame.split is None else frame.split
+        identity = cell_id(config, method, seed, split_seed)
+        own = {**keys, "seed": seed, "split_seed": split_seed}
+        cells.append(Cell(identity, method, seed, split_seed, own, request.dataset, request.config_files))
+    return cells
+
+
+def make_trials(request: PlanRequest) -> dict[str, list[tuple[dict[str, str], Cell]]]:
+    """Return the cells that tune each row: every point of its grid with the first seed, by the row's label.
+
+    Raises:
+        ConfigError: as :func:`make_plan`, at any point of the grid.
+    """
+    frame = _frame(request)
+    return {
+        method.label: [
+            (point, _cells(request, frame, method, point, frame.seeds[:1])[0]) for point in points_of(frame.grid, method)
+        ]
+        for method in frame.methods
+    }
+
+
+def make_plan(request: PlanRequest, points: Mapping[str, Mapping[str, str]] | None = None) -> list[Cell]:
+    """Return every cell of the table, checked before any work: seeds inside methods, in the order of the lists.
+
+    Args:
+        request: what the command line says.
+        points: by a row's label, the point of the grid that it takes; rows that are not in it have no cells. None where there
+            is no grid.
+
+    Raises:
+        ConfigError: anything that is wrong with names, keys or values, with the method it is wrong for.
+    """
+    frame = _frame(request)
+    cells = []
+    for method in frame.methods:
+        point = {} if points is None else points.get(method.label)
+        if point is not None:
+            cells += _cells(request, frame, method, point, frame.seeds)
+    return cells
+
+
+def _keys(
+    method: Method, shared: Mapping[str, Any], scoped: Mapping[str, Mapping[str, Any]], point: Mapping[str, str]
+) -> dict[str, Any]:
+    return {**shared, **scoped.get(method.model, {}), **point, **method.keys}
+
+
+def _config(request: PlanRequest, method: Method, keys: dict[str, Any]) -> Config:
+    try:
+        config = Config(method.runs, request.dataset, list(request.config_files), keys)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{method.label}: {error} (a key for one model only is given as --{method.model}.KEY=VALUE)"
+        ) from error
+    metrics_of(config)
+    return config
+
+
+def _scoped_keys(argv: Sequence[str], models: Sequence[str]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Separate ``--MODEL.key=value`` from the keys of all cells."""
+    shared: dict[str, str] = {}
+    scoped: dict[str, dict[str, str]] = {}
+    for key, value in split_argv(argv).items():
+        model, dot, name = key.partition(".")
+        if not dot:
+            shared[key] = value
+        elif model in models:
+            scoped.setdefault(model, {})[name] = value
+        else:
+            raise ConfigError(f"--{key}: {model} is none of the models {', '.join(models)}{nearest(model, models)}")
+    return shared, scoped

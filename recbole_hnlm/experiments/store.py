@@ -1,0 +1,97 @@
+"""A finished cell on disk: ``cells/<id>.json`` (the run's record) and ``cells/<id>.npz`` (metrics of each user)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recbole_hnlm.utils.errors import ArtifactError
+from recbole_hnlm.utils.files import replacing
+from recbole_hnlm.utils.values import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from recbole_hnlm.experiments.cells import Cell
+
+__all__ = ["FinishedCell", "is_finished", "read_cell", "write_cell"]
+
+
+@dataclass(frozen=True)
+class FinishedCell:
+    """What a cell left behind.
+
+    Attributes:
+        cell: what was run.
+        record: the run's results file.
+        users: raw user ids of the test split, ``[U]``.
+        values: metric (such as ``ndcg@20``) to its value for each user, ``[U]``.
+    """
+
+    cell: Cell
+    record: dict[str, Any]
+    users: npt.NDArray[np.str_]
+    values: dict[str, npt.NDArray[np.float32]]
+
+
+def _paths(folder: Path, identity: str) -> tuple[Path, Path]:
+    return folder / "cells" / f"{identity}.json", folder / "cells" / f"{identity}.npz"
+
+
+def is_finished(folder: Path, cell: Cell) -> bool:
+    """Whether both files of a cell are there; the JSON is written last."""
+    return all(path.is_file() for path in _paths(folder, cell.id))
+
+
+def write_cell(
+    folder: Path,
+    identity: str,
+    record: Mapping[str, Any],
+    users: npt.NDArray[np.str_],
+    values: Mapping[str, npt.NDArray[np.float32]],
+) -> None:
+    """Write a finished cell.
+
+    Args:
+        folder: the comparison's folder.
+        identity: the cell's id.
+        record: the run's record.
+        users: ``[U]`` raw ids as text.
+        values: metric to ``[U]`` float32.
+
+    Raises:
+        ArtifactError: a file cannot be written.
+    """
+    described, table = _paths(folder, identity)
+    with replacing(table) as partial, partial.open("wb") as stream:
+        np.savez_compressed(stream, users=users, **dict(values))
+    with replacing(described) as partial:
+        content = {"cell": identity, **plain(dict(record))}
+        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_cell(folder: Path, cell: Cell) -> FinishedCell:
+    """Read what :func:`write_cell` wrote.
+
+    Raises:
+        ArtifactError: a file is damaged or of another cell.
+    """
+    described, table = _paths(folder, cell.id)
+    try:
+        record = json.loads(described.read_text(encoding="utf-8"))
+        with np.load(table, allow_pickle=False) as arrays:
+            users = arrays["users"]
+            values = {name: arrays[name] for name in arrays.files if name != "users"}
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise ArtifactError(
+            f"cell {cell.id} in {described.parent} cannot be read: {error}; delete its files to run it again"
+        ) from error
+    if record.get("cell") != cell.id or any(len(rows) != len(users) for rows in values.values()):
+        raise ArtifactError(f"{described} is not of cell {cell.id}, or its .npz is of another: delete both to run it again")
+    return FinishedCell(cell, record, users, values)

@@ -1,0 +1,88 @@
+"""One cell in its own process: ``python -m recbole_hnlm.experiments.worker FOLDER JOBS``, the cell as JSON on its input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recbole_hnlm.config import Config
+from recbole_hnlm.evaluator.per_user import values_per_user
+from recbole_hnlm.experiments.cells import Cell
+from recbole_hnlm.experiments.methods import metrics_of
+from recbole_hnlm.experiments.store import write_cell
+from recbole_hnlm.quick_start.runner import run
+from recbole_hnlm.trainer.resumable import LAST_SUFFIX, best_beside
+from recbole_hnlm.utils.errors import USER_ERROR_EXIT_CODE, DataError, HNLMError
+from recbole_hnlm.utils.logger import quiet_recbole
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["main", "run_cell"]
+
+
+def run_cell(folder: Path, cell: Cell, at_once: int = 1) -> None:
+    """Train and test a cell, going on where a killed one stopped, and write its files; checkpoints are removed at the end.
+
+    Args:
+        folder: the comparison's folder.
+        cell: what to run.
+        at_once: cells that share the machine, for the record.
+
+    Raises:
+        HNLMError: anything the user can mend.
+    """
+    checkpoints = folder / "checkpoints" / cell.id
+    keys = {
+        **cell.keys,
+        "checkpoint_dir": str(checkpoints),
+        "results_dir": str(checkpoints),
+        "log_dir": str(folder / "log"),
+        "show_progress": False,
+    }
+    last = checkpoints / f"{cell.id}{LAST_SUFFIX}"
+    if last.is_file() and best_beside(last).is_file():
+        keys["resume"] = str(last)
+    config = Config(cell.method.runs, cell.dataset, list(cell.config_files), keys)
+    kept: dict[str, Any] = {}
+
+    def keep(trainer: Any, test: Any) -> None:
+        rows = trainer.eval_collector.latest_topk
+        if rows is None:
+            raise DataError(f"dataset {config['dataset']}: the test split is empty; loosen the filters or eval_args split")
+        dataset = test._dataset
+        users = dataset.id2token(dataset.uid_field, np.asarray(test.uid_list))
+        values = {f"{name}@{k}": values_per_user(config, rows, name, k) for name, k in metrics_of(config)}
+        kept.update(users=np.asarray(users, dtype=np.str_), values=values)
+
+    result = run(config, run_id=cell.id, on_test=keep)
+    record = {**result.record, "cells_at_once": at_once}
+    write_cell(folder, cell.id, record, kept["users"], kept["values"])
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the cell that standard input describes.
+
+    Args:
+        argv: the comparison's folder, and how many cells run at once.
+
+    Returns:
+        0, or 2 after one line ``error: ...`` on standard error for what the user can mend.
+    """
+    quiet_recbole()
+    try:
+        run_cell(Path(argv[0]), Cell.from_json(json.load(sys.stdin)), int(argv[1]))
+    except HNLMError as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return USER_ERROR_EXIT_CODE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,144 @@
+"""What tuning leaves behind: LoRA weights and projections as safetensors, and a manifest that says what they belong to."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from recbole_hnlm.llm.sharding import copy_whole, whole
+from recbole_hnlm.utils.errors import ArtifactError
+from recbole_hnlm.utils.files import file_digest, read_json, text_digest, write_atomically, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from recbole_hnlm.config.settings import HNLMSettings
+    from recbole_hnlm.finetune.encoder import HardNegativeEncoder
+
+__all__ = ["AdapterIdentity", "load_adapter", "put_state", "read_manifest", "save_adapter", "tuning_keys", "whole_state"]
+
+ADAPTER_FORMAT = 1
+_WEIGHTS, _MANIFEST = "adapter.safetensors", "manifest.json"
+
+
+def tuning_keys(settings: HNLMSettings) -> dict[str, Any]:
+    """Return the keys on which the tuned weights depend, beside the LLM, the teacher and the form of the prompts."""
+    names = [name for name in type(settings).model_fields if name.startswith(("lora_", "tune_"))]
+    free = {"tune_save_steps", "tune_gradient_checkpointing"}
+    return {name: getattr(settings, name) for name in names if name not in free}
+
+
+@dataclass(frozen=True)
+class AdapterIdentity:
+    """What tuned weights belong to; loading compares every field.
+
+    Attributes:
+        model: the LLM, with revision and precision (``ModelIdentity.key``).
+        teacher: digest of the teacher.
+        prompts: digest of the form of the prompts (``prompting_digest``).
+        inputs: digest over the texts of users and items.
+        keys: digest over the keys of tuning.
+    """
+
+    model: str
+    teacher: str
+    prompts: str
+    inputs: str
+    keys: str
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits over all fields; the name of the folder."""
+        return text_digest(asdict(self).values())[:16]
+
+
+def whole_state(encoder: HardNegativeEncoder) -> dict[str, torch.Tensor]:
+    """Return the trained weights by name, each as one piece in host memory; under FSDP every process must call this."""
+    return {name: whole(tensor).cpu().contiguous() for name, tensor in encoder.trained_state().items()}
+
+
+def save_adapter(
+    folder: Path, state: Mapping[str, torch.Tensor], identity: AdapterIdentity, details: Mapping[str, Any]
+) -> None:
+    """Write the trained weights, then the manifest.
+
+    Args:
+        folder: made when absent.
+        state: trained weights, as :func:`whole_state` returns them.
+        identity: what they belong to.
+        details: further entries of the manifest: keys, steps, loss curve, counts.
+
+    Raises:
+        ArtifactError: the folder cannot be written.
+    """
+    digest = write_atomically(folder / _WEIGHTS, [save_tensors(dict(state))])
+    manifest = {"format": ADAPTER_FORMAT, "identity": asdict(identity), **details, "sha256": digest}
+    write_json(folder / _MANIFEST, manifest)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of tuned weights.
+
+    Raises:
+        ArtifactError: there is none, or it is not one of ours.
+    """
+    if not (folder / _MANIFEST).exists():
+        raise ArtifactError(f"{folder} holds no tuned adapter (no {_MANIFEST}): run `recbole-hnlm finetune` with the same keys")
+    manifest = read_json(folder / _MANIFEST)
+    if not isinstance(manifest, dict) or manifest.get("format") != ADAPTER_FORMAT or "identity" not in manifest:
+        raise ArtifactError(f"{folder / _MANIFEST} is no manifest of format {ADAPTER_FORMAT}: delete {folder} and tune again")
+    return manifest
+
+
+def load_adapter(folder: Path, encoder: HardNegativeEncoder, identity: AdapterIdentity | None = None) -> dict[str, Any]:
+    """Put tuned weights into an encoder; never leaves it half loaded or untuned.
+
+    Args:
+        folder: where :func:`save_adapter` wrote.
+        encoder: as :func:`recbole_hnlm.finetune.lora.build_encoder` builds it.
+        identity: what the weights must belong to; None accepts any.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ArtifactError: the files are absent, damaged, of something else, or do not fit the LLM.
+    """
+    manifest = read_manifest(folder)
+    if identity is not None and manifest["identity"] != asdict(identity):
+        found, wanted = manifest["identity"], asdict(identity)
+        wrong = [f"{name} is {found.get(name)}, expected {wanted[name]}" for name in wanted if found.get(name) != wanted[name]]
+        raise ArtifactError(f"the adapter in {folder} belongs to something else: {'; '.join(wrong)}; delete it and tune again")
+    weights = folder / _WEIGHTS
+    if file_digest(weights) != manifest["sha256"]:
+        raise ArtifactError(f"{weights} is damaged: its SHA-256 is not the manifest's; delete {folder} and tune again")
+    try:
+        state = load_tensors(weights.read_bytes())
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(f"{weights} cannot be read ({error}); delete {folder} and tune again") from error
+    put_state(encoder, state, str(weights))
+    return manifest
+
+
+def put_state(encoder: HardNegativeEncoder, state: Mapping[str, torch.Tensor], source: str) -> None:
+    """Copy trained weights into an encoder.
+
+    Raises:
+        ArtifactError: names or shapes differ.
+    """
+    own = dict(encoder.trained_state())
+    if own.keys() != state.keys() or any(own[name].shape != state[name].shape for name in own):
+        unmatched = sorted(own.keys() ^ state.keys()) or [name for name in own if own[name].shape != state[name].shape]
+        raise ArtifactError(
+            f"{source} does not fit the LLM with these lora_ keys ({len(unmatched)} tensors differ, first {unmatched[0]}); "
+            "tune again, or use the keys that it was tuned with"
+        )
+    with torch.no_grad():
+        for name, tensor in own.items():
+            copy_whole(tensor, state[name])

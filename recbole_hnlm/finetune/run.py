@@ -1,0 +1,306 @@
+"""One tuned LLM of a training split: found or made, evaluated, and put to work."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import shutil
+import time
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recbole_hnlm.finetune.adapter_files import (
+    AdapterIdentity,
+    load_adapter,
+    read_manifest,
+    save_adapter,
+    tuning_keys,
+    whole_state,
+)
+from recbole_hnlm.finetune.evaluation import HeldOut, baselines, choose_heldout_users, evaluate_encoder, heldout_triples
+from recbole_hnlm.finetune.loop import complete_checkpoints, step_of, tune
+from recbole_hnlm.finetune.lora import build_encoder, max_positions
+from recbole_hnlm.finetune.objective import TripleCollator, TuningObjective
+from recbole_hnlm.finetune.prompting import PairPrompts, prompting_digest
+from recbole_hnlm.finetune.ranks import Ranks
+from recbole_hnlm.finetune.texts import TunedTexts, tuned_texts
+from recbole_hnlm.finetune.transfer import TextMap, fit_text_map
+from recbole_hnlm.finetune.triples import TripleDataset
+from recbole_hnlm.llm.model_loading import identify
+from recbole_hnlm.llm.sharding import fsdp_requested, require_fsdp
+from recbole_hnlm.utils.errors import ArtifactError, ConfigError
+from recbole_hnlm.utils.files import exclusive_writer, replacing, text_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from recbole_hnlm.data.teacher import Teacher
+    from recbole_hnlm.finetune.encoder import HardNegativeEncoder
+    from recbole_hnlm.stages.context import StageContext
+    from recbole_hnlm.stages.encode import ItemTextVectors
+
+__all__ = ["TunedLLM"]
+
+_CURVE = "curve.json"  # evaluations so far, beside the checkpoints
+_logger = logging.getLogger(__name__)
+
+
+class TunedLLM:
+    """The tuned LLM of a training split.
+
+    Nothing is loaded before it is needed: a run whose vectors are all there only reads the adapter's manifest.
+
+    Args:
+        context: settings, training split, texts and teacher.
+        item_texts: makes or reads the vectors of the items' own texts, for use on other datasets.
+    """
+
+    def __init__(self, context: StageContext, item_texts: Callable[[], ItemTextVectors]) -> None:
+        self.context = context
+        self.settings = context.settings
+        self.item_text_vectors = item_texts
+        self._encoder: HardNegativeEncoder | None = None
+        self._tokenizer: Any = None
+
+    @cached_property
+    def texts(self) -> TunedTexts:
+        """Texts of users and items."""
+        return tuned_texts(self.context)
+
+    @cached_property
+    def identity(self) -> AdapterIdentity:
+        """What the adapter belongs to; found without loading the LLM."""
+        return self._identity_of_tuning()
+
+    def _identity_of_tuning(self) -> AdapterIdentity:
+        settings = self.settings
+        llm = identify(settings.model_copy(update={"llm_quantization": settings.tune_quantization}), self.context.device)
+        keys = {**tuning_keys(settings), "guard": settings.teacher_guard_share, "candidates": settings.teacher_candidates}
+        keys["seed"] = settings.teacher_seed
+        return AdapterIdentity(
+            model=llm.key(),
+            teacher=self.context.teacher.digest,
+            prompts=prompting_digest(settings),
+            inputs=self.texts.digest,
+            keys=text_digest([f"{name}={keys[name]!r}" for name in sorted(keys)])[:16],
+        )
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the adapter."""
+        return self.context.split_artifacts / "tuned" / self.identity.digest
+
+    @property
+    def _work(self) -> Path:
+        """Folder of the checkpoints while the LLM is tuned."""
+        return self.folder.with_name(self.folder.name + ".work")
+
+    @property
+    def exists(self) -> bool:
+        """Whether the adapter was saved."""
+        return (self.folder / "manifest.json").exists()
+
+    @cached_property
+    def heldout_users(self) -> NDArray[np.int64]:
+        """Users whose rows tuning never sees."""
+        count, seed = self.settings.tune_heldout_users, self.settings.tune_seed
+        return choose_heldout_users(self.context.training, count, seed, tuned_here=self.settings.tuned_from is None)
+
+    def _dataset(self, users: NDArray[np.int64], seed: int, *, random: bool = False) -> TripleDataset:
+        settings = self.settings
+        return TripleDataset(
+            self.context.training,
+            self.context.teacher,
+            candidates=1 if random else settings.teacher_candidates,
+            guard_share=0.0 if random else settings.teacher_guard_share,
+            seed=seed,
+            users=users,
+            item_mask=self.context.items_with_text,
+        )
+
+    @cached_property
+    def heldout(self) -> HeldOut:
+        """One triple of every held-out user; always with the teacher's hard negative, also when tuning on random ones.
+
+        Raises:
+            ConfigError: there are no held-out users.
+        """
+        if not len(self.heldout_users):
+            raise ConfigError(
+                f"tune_heldout_users is {self.settings.tune_heldout_users} and a tenth of the users at most is held out, which "
+                "leaves none to evaluate; raise it, or use a dataset of ten users at least"
+            )
+        settings = self.settings
+        dataset = self._dataset(self.heldout_users, settings.teacher_seed + 1)
+        return heldout_triples(dataset, self.context.training, self.context.items_with_text, settings.tune_seed)
+
+    def untuned(self) -> HardNegativeEncoder:
+        """Load the LLM with untrained LoRA layers and projections, in place of what was loaded before."""
+        return self._build(self.context.teacher)
+
+    def _build(self, teacher: Teacher, *, host_memory: bool = False) -> HardNegativeEncoder:
+        self._release()
+        self._encoder, self._tokenizer = build_encoder(self.settings, teacher, self.context.device, host_memory=host_memory)
+        return self._encoder
+
+    def _release(self) -> None:
+        """Give the memory of the loaded LLM back: two large ones at a time may be one too many."""
+        self._encoder = None
+        # The Trainer and what it trained refer to each other.
+        gc.collect()
+
+    @cached_property
+    def prompts(self) -> PairPrompts:
+        """Sequences for the loaded LLM's tokenizer."""
+        if self._encoder is None:
+            self.untuned()
+        if self._encoder is None:
+            raise ValueError("no LLM is loaded")
+        return PairPrompts(self._tokenizer, self.settings, max_positions(self._encoder))
+
+    def encoder(self) -> HardNegativeEncoder:
+        """Return the tuned encoder.
+
+        Raises:
+            ArtifactError: it was not tuned, or the adapter is damaged or of something else.
+        """
+        encoder = self.untuned()
+        load_adapter(self.folder, encoder, self.identity)
+        return encoder
+
+    def evaluate(self, encoder: HardNegativeEncoder) -> dict[str, float]:
+        """Rank the held-out users' hard negatives with an encoder."""
+        return evaluate_encoder(encoder, self.prompts, self.texts, self.heldout, self.settings.tuned_batch_tokens)
+
+    def evaluate_llm_alone(self) -> dict[str, float]:
+        """Rank the held-out users' hard negatives with the LLM as it comes: all of its layers, text alone, nothing tuned.
+
+        What the row ``before`` of an evaluation has beyond it comes from the projections, which show the LLM the teacher's
+        vectors before anything is learnt.
+        """
+        self._release()
+        settings = self.settings.model_copy(update={"tuned_soft_tokens": False, "tuned_layers": None})
+        alone = TunedLLM(replace(self.context, settings=settings), self.item_text_vectors)
+        encoder = alone.untuned()
+        return evaluate_encoder(encoder, alone.prompts, self.texts, self.heldout, settings.tuned_batch_tokens)
+
+    def baselines(self) -> dict[str, dict[str, float]]:
+        """The same ranking at random, by popularity and by the teacher."""
+        return baselines(self.heldout, self.context.training, self.context.teacher, self.settings.tune_seed)
+
+    def ensure(self, *, evaluate_every: int | None = None, show_progress: bool = True) -> dict[str, Any]:
+        """Tune unless it was done before; returns the adapter's manifest.
+
+        Args:
+            evaluate_every: steps between evaluations on the held-out users, for the curve in the manifest; None makes none.
+            show_progress: whether to show the progress bar.
+
+        Raises:
+            HNLMError: no memory, no disk, divergence, texts or teacher that cannot be had.
+        """
+        if not self.exists:
+            ranks = Ranks.from_environment()
+            ranks.refuse_recbole_launcher("fine-tuning the LLM", "finetune")
+            # Ranks of one launch tune together, so only the first holds the lock against other launches.
+            with exclusive_writer(self._work) if ranks.first else nullcontext():
+                if not self.exists or ranks.count > 1:
+                    self._tune(ranks, evaluate_every if ranks.count == 1 else None, show_progress)
+        if not TextMap.exists(self.folder) and Ranks.from_environment().first:
+            self._keep_text_map()
+        return read_manifest(self.folder)
+
+    def described_items(self, texts: ItemTextVectors) -> NDArray[np.int64]:
+        """Return the items with a text and training interactions; vectors of others say nothing."""
+        chosen = np.bincount(self.context.training.items, minlength=self.context.training.n_items) > 0
+        return np.flatnonzero(chosen & texts.mask)
+
+    def _keep_text_map(self) -> None:
+        """Save with the adapter what it takes to use it on another dataset."""
+        texts, vectors = self.item_text_vectors(), self.context.teacher.item_vectors
+        items = self.described_items(texts)
+        text_map = fit_text_map(texts.vectors[items], vectors[items], texts.encoder)
+        text_map.save(self.folder, self.context.dataset_name)
+        _logger.info("texts of left-out items tell %.1f%% of the teacher's item vectors", 100 * text_map.explained)
+
+    def controls(self) -> dict[str, dict[str, float]]:
+        """Return further rows for the report of an evaluation, by name."""
+        return {}
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what the record of an evaluation says on where the adapter comes from."""
+        return {}
+
+    def _kept_curve(self) -> list[dict[str, float]]:
+        """Return the evaluations of an interrupted tuning up to the checkpoint that it goes on from."""
+        checkpoints, path = complete_checkpoints(self._work), self._work / _CURVE
+        if not checkpoints or not path.is_file():
+            return []
+        try:
+            curve: list[dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ArtifactError(f"the evaluations so far in {path} cannot be read: {error}; delete that file") from error
+        return [point for point in curve if point["step"] <= step_of(checkpoints[-1])]
+
+    def _tune(self, ranks: Ranks, evaluate_every: int | None, show_progress: bool) -> None:
+        settings, start = self.settings, time.perf_counter()
+        sharded = fsdp_requested()
+        if sharded:
+            require_fsdp(settings, self.context.device, ranks.count)
+        ranks.join()
+        # FSDP moves an LLM to the GPUs layer by layer. One in 4 bits is packed on the GPU, where it is small.
+        host_memory = sharded and settings.tune_quantization == "none"
+        encoder, curve = self._build(self.context.teacher, host_memory=host_memory), self._kept_curve()
+        kept = np.setdiff1d(np.unique(self.context.training.users), self.heldout_users)
+        objective = TuningObjective(
+            encoder, temperature=settings.tune_temperature, contrast_weight=settings.tune_contrast_weight
+        )
+
+        def note(step: int) -> None:
+            curve.append({"step": step, **self.evaluate(encoder)})
+            with replacing(self._work / _CURVE) as partial:
+                partial.write_text(json.dumps(curve), encoding="utf-8")
+            _logger.info("step %d: recall@50 %.3f", step, curve[-1]["recall@50"])
+
+        losses = tune(
+            objective,
+            self._dataset(kept, settings.teacher_seed, random=settings.tune_negatives == "random"),
+            TripleCollator(self.prompts, self.texts, self.context.training),
+            settings,
+            self._work,
+            device=self.context.device,
+            show_progress=show_progress,
+            on_evaluate=note if evaluate_every else None,
+            evaluate_every=evaluate_every or 1,
+        )
+        seconds = time.perf_counter() - start
+        details = {
+            "steps": settings.tune_steps,
+            "seconds": round(seconds, 1),
+            "loss": losses,
+            "recall": curve,
+            "truncated": dict(self.prompts.truncated),
+            "keys": tuning_keys(settings),
+        }
+        state = whole_state(encoder)
+        if ranks.first:
+            save_adapter(self.folder, state, self.identity, details)
+        ranks.wait()
+        for path in self._work.glob("checkpoint-*"):
+            shutil.rmtree(path, ignore_errors=True)
+        (self._work / _CURVE).unlink(missing_ok=True)
+        cut = ", ".join(f"{count:,} of {field}" for field, count in self.prompts.truncated.items()) or "none"
+        _logger.info(
+            "tuned for %d steps in %.0f s; texts cut to their budget: %s; adapter: %s",
+            details["steps"],
+            seconds,
+            cut,
+            self.folder,
+        )

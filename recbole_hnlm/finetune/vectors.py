@@ -1,0 +1,179 @@
+"""Stages of the tuned route: ``finetune``, and z_ui of every chosen pair from the tuned LLM."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from recbole_hnlm.data.store import VectorStore
+from recbole_hnlm.data.store_format import StoreIdentity
+from recbole_hnlm.data.store_writer import VectorStoreWriter, remove_store
+from recbole_hnlm.finetune.inference import PairOrder, encode_items, encode_pairs, order_pairs
+from recbole_hnlm.finetune.ranks import Ranks
+from recbole_hnlm.stages.replies import ReplyCounts
+from recbole_hnlm.utils.files import exclusive_writer, text_digest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from recbole_hnlm.data.store_format import StoreKind
+    from recbole_hnlm.finetune.run import TunedLLM
+    from recbole_hnlm.stages.context import StageContext
+
+__all__ = ["ensure_tuned_store", "run_finetune_stage", "tuned_identity"]
+
+_MERGE_ROWS = 65_536
+
+
+def run_finetune_stage(tuned: TunedLLM, *, show_progress: bool = True) -> ReplyCounts:
+    """Tune the LLM unless it was tuned before; counts steps.
+
+    Raises:
+        HNLMError: see :meth:`recbole_hnlm.finetune.run.TunedLLM.ensure`.
+    """
+    existed = tuned.exists
+    steps = int(tuned.ensure(show_progress=show_progress)["steps"])
+    return ReplyCounts(steps, steps if existed else 0, 0 if existed else steps, 0)
+
+
+def _keys_of(context: StageContext, kind: StoreKind) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Internal ids of what a store of the kind holds: users and items of pairs; for items the users are 0."""
+    training = context.training
+    if kind == "tuned_items":
+        items = np.flatnonzero(context.items_with_text)
+        return np.zeros_like(items), items
+    tokens = context.chosen_pairs
+    user_ids = {str(token): place for place, token in enumerate(training.user_tokens)}
+    item_ids = {str(token): place for place, token in enumerate(training.item_tokens)}
+    users = np.array([user_ids[user] for user, _ in tokens], dtype=np.int64)
+    items = np.array([item_ids[item] for _, item in tokens], dtype=np.int64)
+    return users, items
+
+
+def tuned_identity(tuned: TunedLLM, kind: StoreKind) -> StoreIdentity:
+    """What a store of the tuned LLM's vectors must be to belong to the context; found without loading the LLM.
+
+    Args:
+        tuned: the tuned LLM.
+        kind: ``pairs`` or ``tuned_items``.
+    """
+    training = tuned.context.training
+    return StoreIdentity(
+        kind=kind,
+        model=tuned.identity.model,
+        revision=tuned.identity.digest,
+        prompt_hash=tuned.identity.prompts,
+        dataset_fingerprint=training.dataset_fingerprint,
+        split_fingerprint=training.split_fingerprint,
+        inputs=text_digest([np.stack(_keys_of(tuned.context, kind)).tobytes().hex(), tuned.texts.digest])[:32],
+    )
+
+
+def ensure_tuned_store(tuned: TunedLLM, kind: StoreKind, folder: Path) -> tuple[VectorStore, int, int]:
+    """Make or reuse the store of z_ui (``pairs``) or of the items' representations (``tuned_items``).
+
+    Under ``torchrun`` every process encodes the pairs of its share of the users into a part; the first one merges the parts.
+
+    Args:
+        tuned: the tuned LLM.
+        kind: ``pairs`` or ``tuned_items``.
+        folder: of the finished store.
+
+    Returns:
+        The opened store, the number of its vectors, and how many of them were made now.
+
+    Raises:
+        HNLMError: the adapter is absent or damaged, a store is corrupt, or the folder cannot be written.
+    """
+    context, ranks = tuned.context, Ranks.from_environment()
+    users, items = _keys_of(context, kind)
+    identity = tuned_identity(tuned, kind)
+    made = 0
+    if not VectorStore.has(folder, identity):
+        ranks.refuse_recbole_launcher("encoding with the tuned LLM", "encode")
+        if ranks.count == 1:
+            with exclusive_writer(folder.parent):
+                if not VectorStore.has(folder, identity):
+                    made = _write(tuned, kind, folder, identity, users, items)
+        else:
+            made = _write_together(tuned, kind, folder, identity, (users, items), ranks)
+    return VectorStore.open(folder, identity), len(items), made
+
+
+def _tables(context: StageContext, kind: StoreKind) -> list[list[str]]:
+    training = context.training
+    columns = (training.item_tokens,) if kind == "tuned_items" else (training.user_tokens, training.item_tokens)
+    return [[str(token) for token in column[1:]] for column in columns]
+
+
+def _write(  # noqa: PLR0917
+    tuned: TunedLLM,
+    kind: StoreKind,
+    folder: Path,
+    identity: StoreIdentity,
+    users: NDArray[np.int64],
+    items: NDArray[np.int64],
+) -> int:
+    """Encode into a store; goes on behind what an interrupted process wrote. Returns the number of vectors made now."""
+    settings, encoder = tuned.settings, tuned.encoder()
+    prompts, texts, budget = tuned.prompts, tuned.texts, settings.tuned_batch_tokens
+    with VectorStoreWriter(folder, identity, _tables(tuned.context, kind), encoder.dim) as writer:
+        resumed = writer.count
+        if kind == "tuned_items":
+            rest = items[resumed:]
+            if len(rest):
+                writer.append(rest[:, None] - 1, encode_items(encoder, prompts, texts, rest.tolist(), budget))
+        else:
+            pairs = order_pairs(prompts, texts, users, items)
+            pairs = PairOrder(pairs.users[resumed:], pairs.items[resumed:])
+            with tqdm(total=len(items), initial=resumed, desc="hard-negative vectors", unit="pair", dynamic_ncols=True) as bar:
+                done = 0
+                for vectors in encode_pairs(encoder, prompts, texts, pairs, budget, share=settings.tuned_share_prefix):
+                    part = slice(done, done + len(vectors))
+                    writer.append(np.stack([pairs.users[part] - 1, pairs.items[part] - 1], axis=1), vectors)
+                    done = part.stop
+                    bar.update(len(vectors))
+        writer.finish()
+    return len(items) - resumed
+
+
+def _write_together(  # noqa: PLR0917
+    tuned: TunedLLM,
+    kind: StoreKind,
+    folder: Path,
+    identity: StoreIdentity,
+    keys: tuple[NDArray[np.int64], NDArray[np.int64]],
+    ranks: Ranks,
+) -> int:
+    """Encode a share of the users (of the items) in each process, then merge."""
+    users, items = keys
+
+    def part(rank: int) -> tuple[Path, StoreIdentity, NDArray[np.bool_]]:
+        name = f"part{rank}of{ranks.count}"
+        mine = (items if kind == "tuned_items" else users) % ranks.count == rank
+        return folder.with_name(f"{folder.name}.{name}"), replace(identity, inputs=f"{identity.inputs}.{name}"), mine
+
+    own_folder, own_identity, mine = part(ranks.rank)
+    if not VectorStore.has(own_folder, own_identity):
+        _write(tuned, kind, own_folder, own_identity, users[mine], items[mine])
+    ranks.wait()
+    if ranks.first:
+        stores = [VectorStore.open(*part(rank)[:2]) for rank in range(ranks.count)]
+        with VectorStoreWriter(folder, identity, stores[0].tables, stores[0].vectors.shape[1]) as writer:
+            skip = writer.count
+            for store in stores:
+                for start in range(0, len(store.keys), _MERGE_ROWS):
+                    rows = slice(start + min(skip, _MERGE_ROWS), start + _MERGE_ROWS)
+                    skip -= min(skip, len(store.keys[start : start + _MERGE_ROWS]))
+                    if len(store.keys[rows]):
+                        writer.append(np.array(store.keys[rows]), np.array(store.vectors[rows]))
+            writer.finish()
+        for rank in range(ranks.count):
+            remove_store(part(rank)[0])
+    ranks.wait()
+    return int(mine.sum())

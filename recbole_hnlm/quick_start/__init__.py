@@ -1,0 +1,1 @@
+"""Runs as RecBole starts them: one in this process, or one process a rank."""

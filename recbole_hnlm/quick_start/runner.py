@@ -1,0 +1,232 @@
+"""One run: data, LLM stages where the model uses them, training, evaluation, and the record of it all."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recbole.utils import init_seed, set_color
+
+from recbole_hnlm import __version__
+from recbole_hnlm.config import Config
+from recbole_hnlm.data.loading import LoadedData, load_data
+from recbole_hnlm.evaluator.false_negatives import FalseNegativeCounter
+from recbole_hnlm.model.building import build_model, naming_missing_packages
+from recbole_hnlm.semantics.attach import Semantics, attach_hnlm_data, semantics_of
+from recbole_hnlm.trainer.checkpoint import load_weights, read_checkpoint
+from recbole_hnlm.trainer.factory import get_trainer_class
+from recbole_hnlm.utils.environment import package_versions, peak_rss_bytes
+from recbole_hnlm.utils.errors import ArtifactError, ConfigError
+from recbole_hnlm.utils.logger import init_logger
+from recbole_hnlm.utils.results import RunResult, Stopwatch, new_run_id, write_result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["evaluate_checkpoint", "load_checkpoint", "prepare_run", "run"]
+
+
+def prepare_run(config: Config, run_id: str | None = None) -> Path:
+    """Seed, name the run and start its log; returns the log file."""
+    config["run_id"] = run_id or new_run_id(config["model"], config["dataset"])
+    _make_folders(config)
+    init_seed(config["seed"], config["reproducibility"])
+    log_file = init_logger(config)
+    logging.getLogger().info(f"recbole-hnlm {__version__}, run {config['run_id']}")
+    logging.getLogger().info(config)
+    return log_file
+
+
+def _make_folders(config: Config) -> None:
+    """Make the folders that a run writes into: better to fail now than after the training."""
+    for key in ("results_dir", "checkpoint_dir"):
+        folder = Path(config[key])
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ArtifactError(f"{key} {folder} cannot be made: {error}; choose another with --{key}") from error
+        if not os.access(folder, os.W_OK):
+            raise ArtifactError(f"{key} {folder} cannot be written: choose another with --{key}")
+
+
+def run(
+    config: Config,
+    *,
+    saved: bool = True,
+    run_id: str | None = None,
+    callback_fn: Callable[[int, float], None] | None = None,
+    on_test: Callable[[Any, Any], None] | None = None,
+) -> RunResult:
+    """Train and evaluate one model, and write ``results/<run_id>.json``.
+
+    Seeding follows RecBole's ``run_recbole`` (before the data and again before the model), so that RecBole's own models give
+    RecBole's own numbers. RecBole's count of floating-point operations is left out: it copies the model and runs it.
+
+    Args:
+        config: the configuration; ``run_id`` is added to it.
+        saved: keep checkpoints and test the best model; otherwise test the last one.
+        run_id: name of the run; None makes a new one.
+        callback_fn: called after each evaluated epoch with the epoch and its validation score.
+        on_test: called after the test evaluation with the trainer and the test loader.
+
+    Returns:
+        the record of the run. Under data parallelism only the first rank writes the file.
+
+    Raises:
+        HNLMError: anything the user can mend.
+    """
+    log_file, logger, clock = prepare_run(config, run_id), logging.getLogger(), Stopwatch()
+    data = load_data(config, clock)
+    semantics = semantics_of(config, data.train)
+    train_data = attach_hnlm_data(config, data.train, semantics)
+    model = build_model(config, train_data)
+    logger.info(model)
+    trainer = get_trainer_class(config.model_class, config)(config, model)
+    if config.settings.count_false_negatives and hasattr(trainer, "false_negatives"):
+        trainer.false_negatives = FalseNegativeCounter.of_splits([data.valid._dataset, data.test._dataset])
+    with clock.measure("train"), naming_missing_packages(config["model"]):
+        best_score, best_result = trainer.fit(
+            train_data, data.valid, saved=saved, show_progress=config["show_progress"], callback_fn=callback_fn
+        )
+    with clock.measure("evaluate"):
+        test_result = trainer.evaluate(data.test, load_best_model=saved, show_progress=config["show_progress"])
+    if on_test is not None:
+        on_test(trainer, data.test)
+    logger.info(set_color("best valid ", "yellow") + f": {best_result}")
+    logger.info(set_color("test result", "yellow") + f": {test_result}")
+    record = {
+        **_common_record(config, clock, log_file),
+        **_training_record(trainer),
+        "best_valid_score": best_score if best_result is not None else None,
+        "best_valid_result": best_result,
+        "test_result": test_result,
+        "checkpoint": trainer.saved_model_file if saved else None,
+        **_semantic_record(semantics),
+    }
+    trainer.tensorboard.close()
+    return _write(config, record)
+
+
+def _common_record(config: Config, clock: Stopwatch, log_file: Path) -> dict[str, Any]:
+    return {
+        "run_id": config["run_id"],
+        "version": __version__,
+        "model": config["model"],
+        "dataset": config["dataset"],
+        "seed": config["seed"],
+        "seconds": {stage: round(seconds, 3) for stage, seconds in clock.seconds.items()},
+        "peak_rss_bytes": peak_rss_bytes(),
+        "log_file": str(log_file),
+        "versions": package_versions(),
+        "config": config.final_config_dict,
+    }
+
+
+def _training_record(trainer: Any) -> dict[str, Any]:
+    losses = trainer.train_loss_dict
+    return {
+        "epochs": len(losses),
+        "train_loss": [losses[epoch] for epoch in sorted(losses)],
+        "epoch_seconds": [round(seconds, 3) for seconds in trainer.epoch_seconds],
+        "best_epoch": trainer.best_epoch,
+        "split_fingerprint": trainer.split_fingerprint,
+        "resumed_from": trainer.resumed_from,
+        "false_negative_rates": getattr(getattr(trainer, "false_negatives", None), "rates", None),
+    }
+
+
+def _semantic_record(semantics: Semantics | None) -> dict[str, Any]:
+    """Coverage and what is missing, null where no LLM was used; the stages' seconds are merged by :func:`_write`."""
+    if semantics is None:
+        return {"semantic_coverage": None, "missing": None, "stages": None}
+    return {
+        "semantic_coverage": semantics.vectors.coverage,
+        "missing": {report.name: report.missing for report in semantics.reports},
+        "stages": {report.name: asdict(report) for report in semantics.reports},
+    }
+
+
+def _write(config: Config, record: dict[str, Any]) -> RunResult:
+    stages = record.get("stages") or {}
+    record["seconds"] = {**record["seconds"], **{name: round(stage["seconds"], 3) for name, stage in stages.items()}}
+    if config["local_rank"] != 0:
+        return RunResult(run_id=record["run_id"], path=Path(config["results_dir"]) / f"{record['run_id']}.json", record=record)
+    return write_result(config["results_dir"], record)
+
+
+def load_checkpoint(
+    path: str | Path, config_dict: Mapping[str, Any] | None = None, argv: tuple[str, ...] = ()
+) -> tuple[Config, Any, Any, Any, Any, Any]:
+    """Build the configuration, the data and the model of a checkpoint again.
+
+    Args:
+        path: a checkpoint that recbole-hnlm wrote.
+        config_dict: keys that replace the checkpoint's.
+        argv: the same as command-line tokens; they win.
+
+    Returns:
+        ``(config, model, dataset, train_data, valid_data, test_data)``, the model with the checkpoint's weights, in
+        evaluation mode.
+
+    Raises:
+        ArtifactError: the file is missing, damaged or foreign, or does not fit the data.
+    """
+    checkpoint = read_checkpoint(path)
+    config = Config(checkpoint["model"], checkpoint["dataset"], None, config_dict, argv, saved=checkpoint["config"])
+    config["run_id"] = new_run_id(config["model"], config["dataset"])
+    data, model, _ = _restore(config, checkpoint, path)
+    return (config, model, *data)
+
+
+def _restore(config: Config, checkpoint: dict[str, Any], path: str | Path) -> tuple[LoadedData, Any, Semantics | None]:
+    data = load_data(config)
+    semantics = semantics_of(config, data.train)
+    data = data._replace(train=attach_hnlm_data(config, data.train, semantics))
+    model = build_model(config, data.train)
+    load_weights(model, checkpoint, path)
+    model.eval()
+    return data, model, semantics
+
+
+def evaluate_checkpoint(path: str | Path, argv: tuple[str, ...] = ()) -> RunResult:
+    """Evaluate a checkpoint on the validation and test splits and write a results file.
+
+    Args:
+        path: a checkpoint that recbole-hnlm wrote.
+        argv: keys that replace the checkpoint's, such as ``--topk=20``.
+
+    Raises:
+        HNLMError: as :func:`load_checkpoint`.
+    """
+    clock = Stopwatch()
+    checkpoint = read_checkpoint(path)
+    config = Config(checkpoint["model"], checkpoint["dataset"], None, None, argv, saved=checkpoint["config"])
+    if config["resume"]:
+        raise ConfigError("resume goes with training; evaluate takes --checkpoint only")
+    log_file = prepare_run(config)
+    with clock.measure("load"):
+        data, model, semantics = _restore(config, checkpoint, path)
+    trainer = get_trainer_class(config.model_class, config)(config, model)
+    trainer.eval_collector.data_collect(data.train)
+    with clock.measure("evaluate"):
+        valid, test = (
+            trainer.evaluate(split, load_best_model=False, show_progress=config["show_progress"])
+            for split in (data.valid, data.test)
+        )
+    record = {
+        **_common_record(config, clock, log_file),
+        "best_valid_score": valid[config["valid_metric"].lower()] if valid else None,
+        "best_valid_result": valid,
+        "test_result": test,
+        "epochs": 0,
+        "train_loss": [],
+        "best_epoch": checkpoint["epoch"],
+        "resumed_from": None,
+        "checkpoint": str(path),
+        **_semantic_record(semantics),
+    }
+    trainer.tensorboard.close()
+    return _write(config, record)

@@ -1,0 +1,1 @@
+"""Which LLM stages a run needs, run in order, and their vectors hung on its training data."""

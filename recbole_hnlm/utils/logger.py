@@ -1,0 +1,108 @@
+"""Logging of a run: one file per run and the terminal, with secrets blanked out.
+
+Handlers are put on the root logger, which RecBole logs to, and those of an earlier run in the same process are removed
+first; ``logging.basicConfig`` would keep writing into the first run's file.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recbole_hnlm.utils.errors import ArtifactError
+from recbole_hnlm.utils.values import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["close_logger", "init_logger", "quiet_recbole"]
+
+_ANSI = re.compile(r"\x1B(?:[@-Z\\-_]|\[[0-?]*[ -/]*[@-~])")
+_OWN = "recbole_hnlm_handler"
+# Libraries that log every request or every loaded file at INFO.
+_QUIET = ("httpx", "httpx2", "httpcore", "httpcore2", "openai", "urllib3", "sentence_transformers", "transformers", "filelock")
+
+
+class _Formatter(logging.Formatter):
+    def __init__(self, *, colour: bool, secrets: Sequence[str]) -> None:
+        super().__init__("%(asctime)s %(levelname)s  %(message)s", "%d %b %H:%M:%S")
+        self._colour = colour
+        self._secrets = tuple(secrets)
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = redact(super().format(record), self._secrets)
+        return text if self._colour else _ANSI.sub("", text)
+
+
+class _RunNameHandler(logging.NullHandler):
+    """Names a run for RecBole, which takes TensorBoard's folder name from the first handler with a ``baseFilename``."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.baseFilename = name  # the attribute's name in logging.FileHandler
+
+
+def _level(state: Any) -> int:
+    level = logging.getLevelName(str(state or "INFO").upper())
+    return level if isinstance(level, int) else logging.INFO
+
+
+def quiet_recbole() -> None:
+    """Silence the deprecation warnings that RecBole 1.2.1 causes in pandas and PyTorch on every run.
+
+    Nobody who runs it can act on them. Meant for the edge of a program, not for library use.
+    """
+    for category in (FutureWarning, UserWarning):
+        warnings.filterwarnings("ignore", category=category, module=r"recbole\.")
+
+
+def close_logger() -> None:
+    """Remove and close the handlers that :func:`init_logger` added."""
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if getattr(handler, _OWN, False)]:
+        root.removeHandler(handler)
+        handler.close()
+
+
+def init_logger(config: Any) -> Path:
+    """Start the log of a run, to ``<log_dir>/<run_id>.log`` and to standard error.
+
+    Args:
+        config: read for ``run_id``, ``log_dir``, ``state`` (level), ``local_rank`` (only the first rank writes the file) and
+            ``llm_api_key_env``, whose value is blanked out wherever it would appear.
+
+    Returns:
+        path of the log file.
+
+    Raises:
+        ArtifactError: the folder or the file cannot be written.
+    """
+    close_logger()
+    path = Path(config["log_dir"]) / f"{config['run_id']}.log"
+    key = os.environ.get(str(config["llm_api_key_env"]), "")
+    secrets = [key] if key else []
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if config["local_rank"]:
+        handlers.append(_RunNameHandler(str(path)))
+    else:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handlers.append(logging.FileHandler(path, encoding="utf-8"))
+        except OSError as error:
+            raise ArtifactError(f"cannot write the log file {path}: {error}; choose another --log_dir") from error
+    root, level = logging.getLogger(), _level(config["state"])
+    root.setLevel(level)
+    for handler in handlers:
+        is_terminal = type(handler) is logging.StreamHandler and sys.stderr.isatty()
+        handler.setFormatter(_Formatter(colour=is_terminal, secrets=secrets))
+        handler.setLevel(level)
+        setattr(handler, _OWN, True)
+        root.addHandler(handler)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    return path

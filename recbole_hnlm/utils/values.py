@@ -1,0 +1,146 @@
+"""Configuration values: reading them from text and YAML without evaluating code, merging them, and making them plain."""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from recbole_hnlm.utils.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = ["NESTED_KEYS", "ConfigLoader", "load_yaml", "merge", "parse_value", "plain", "redact", "split_argv"]
+
+# RecBole's dictionaries whose sub-keys are settings of their own: given in part, they are merged over the defaults.
+NESTED_KEYS: dict[str, frozenset[str]] = {
+    "eval_args": frozenset({"split", "group_by", "order", "mode"}),
+    "train_neg_sample_args": frozenset({"distribution", "sample_num", "alpha", "dynamic", "candidate_num"}),
+}
+
+_WORDS = {"true": True, "false": False, "null": None, "none": None, "~": None}
+_LITERALS = (str, bool, int, float, list, tuple, dict, type(None))
+
+
+class ConfigLoader(yaml.SafeLoader):
+    """YAML's safe loader, which also reads ``1e-5`` as a float (YAML 1.1 asks for ``1.0e-5``)."""
+
+
+ConfigLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\d[\d_]*(?:\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def parse_value(text: str) -> Any:
+    """Read a value as a Python literal, else as a YAML list or mapping, else keep it as text.
+
+    ``null``, ``none``, ``~``, ``true`` and ``false`` are understood in any case; nothing is ever evaluated.
+    """
+    stripped = text.strip()
+    if stripped.lower() in _WORDS:
+        return _WORDS[stripped.lower()]
+    try:
+        value = ast.literal_eval(stripped)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return _parse_collection(stripped, text)
+    return value if isinstance(value, _LITERALS) else text
+
+
+def _parse_collection(stripped: str, text: str) -> Any:
+    if not stripped.startswith(("[", "{")):
+        return text
+    try:
+        return yaml.load(stripped, Loader=ConfigLoader)  # noqa: S506 - ConfigLoader is a SafeLoader
+    except yaml.YAMLError:
+        return text
+
+
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file of keys; a file without any key gives an empty dictionary.
+
+    Raises:
+        ConfigError: the file is missing, unreadable, not YAML (the line is named) or not a mapping of keys.
+    """
+    file = Path(path).expanduser()
+    try:
+        content = yaml.load(file.read_text(encoding="utf-8"), Loader=ConfigLoader)  # noqa: S506 - a SafeLoader
+    except FileNotFoundError as error:
+        raise ConfigError(f"config file {path} does not exist (looked for {file.absolute()})") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {path} cannot be read as UTF-8 text: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"config file {path}{where}: not valid YAML: {what}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ConfigError(f"config file {path}: expected lines of `key: value`, got {type(content).__name__}")
+    return content
+
+
+def split_argv(argv: Sequence[str]) -> dict[str, str]:
+    """Read ``--key=value`` and ``--key value`` into a dictionary of texts.
+
+    Raises:
+        ConfigError: a token that is no option, an option without a value, or one key given two different values.
+    """
+    texts: dict[str, str] = {}
+    tokens = iter(argv)
+    for token in tokens:
+        if not token.startswith("--") or len(token) == len("--"):
+            raise ConfigError(f"unexpected argument {token!r}: expected --key=value or --key value")
+        key, equals, text = token[2:].partition("=")
+        if not equals:
+            following = next(tokens, None)
+            if following is None or following.startswith("--"):
+                raise ConfigError(f"--{key} has no value: write --{key}=VALUE")
+            text = following
+        if texts.setdefault(key, text) != text:
+            raise ConfigError(f"--{key} is given twice with different values: keep one")
+    return texts
+
+
+def merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` updated by ``update``, where the dictionaries named in ``NESTED_KEYS`` are merged, not replaced."""
+    merged = {**base, **update}
+    for key in NESTED_KEYS:
+        if isinstance(base.get(key), dict) and isinstance(update.get(key), dict):
+            merged[key] = {**base[key], **update[key]}
+    return merged
+
+
+def plain(value: Any) -> Any:
+    """Reduce a value to None, bool, int, float, str, list and dict with str keys; what is not finite becomes None."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset, np.ndarray)):
+        return [plain(item) for item in value]
+    if isinstance(value, Enum):
+        return value.name
+    return value.__name__ if isinstance(value, type) else str(value)
+
+
+_USER_INFO = re.compile(r"(?<=://)[^/@\s'\"]+@")
+_QUERY_SECRET = re.compile(r"(?i)([?&](?:api[-_]?key|key|token|access_token|secret)=)[^&\s'\"]+")
+
+
+def redact(text: str, secrets: Iterable[str] = ()) -> str:
+    """Blank out passwords and keys inside URLs, and every one of ``secrets``."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return _QUERY_SECRET.sub(r"\1***", _USER_INFO.sub("***@", text))
