@@ -18,7 +18,7 @@ TEST_STAMP := $(VENV)/.stamp-test
 LINT_STAMP := $(VENV)/.stamp-lint
 DOCS_STAMP := $(VENV)/.stamp-docs
 
-.PHONY: help setup setup-all run run-tuned test test-matrix lint format types bench docs wheel-check clean
+.PHONY: help setup setup-all run run-finetuned test test-matrix lint format types bench docs wheel-check clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -26,8 +26,8 @@ help:  ## Show the targets
 run: $(RUN_STAMP)  ## Train HNLMLightGCN on ml-100k with hard negatives of the embedded LLM (ARGS="--key=value" to change keys)
 	@$(PY) run_recbole_hnlm.py --model=HNLMLightGCN --dataset=ml-100k $(ARGS)
 
-run-tuned: $(RUN_STAMP)  ## The same with hard-negative vectors of the fine-tuned LLM (4-bit QLoRA) for 20 pairs of each user
-	@$(PY) run_recbole_hnlm.py --model=HNLMLightGCN --dataset=ml-100k --negative_route=tuned --tuned_text=titles \
+run-finetuned: $(RUN_STAMP)  ## The same with hard-negative vectors of the fine-fine-tuned LLM (4-bit QLoRA) for 20 pairs of each user
+	@$(PY) run_recbole_hnlm.py --model=HNLMLightGCN --dataset=ml-100k --negative_route=finetuned --finetune_text=titles \
 		--semantic_negatives_per_user=20 $(ARGS)
 
 test: $(TEST_STAMP)  ## Run the test suite

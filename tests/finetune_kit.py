@@ -1,4 +1,4 @@
-"""A tuned LLM of a tiny random Llama on hand-written pairs, for the tests of the tuned route."""
+"""A fine-tuned LLM of a tiny random Llama on hand-written pairs, for the tests of the fine-tuned route."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from llm_tiny import save_tiny_model
 from stages_kit import block_pairs, make_context
 
 from recbole_hnlm.data.teacher import Teacher
-from recbole_hnlm.finetune.run import TunedLLM
+from recbole_hnlm.finetune.run import FinetunedLLM
 from recbole_hnlm.stages.encode import ItemTextVectors
 
 SMALL = {
-    "negative_route": "tuned",
-    "tuned_text": "titles",
+    "negative_route": "finetuned",
+    "finetune_text": "titles",
     "llm_dtype": "float32",
-    "tune_quantization": "none",
-    "tuned_layers": None,
-    "tuned_max_length": 400,
+    "finetune_quantization": "none",
+    "finetune_layers": None,
+    "finetune_max_length": 400,
     "lora_r": 4,
-    "tune_steps": 6,
-    "tune_batch_size": 4,
-    "tune_save_steps": 3,
+    "finetune_steps": 6,
+    "finetune_batch_size": 4,
+    "finetune_save_steps": 3,
     "teacher_candidates": 8,
     "semantic_negatives_per_user": None,
 }
@@ -40,7 +40,7 @@ def make_teacher(n_users, n_items, size=8, seed=0):
     return Teacher(users, items, f"teacher{seed}", "made up")
 
 
-def tuned_context(folder, *, users=20, items=24, teacher_seed=0, **settings):
+def finetuned_context(folder, *, users=20, items=24, teacher_seed=0, **settings):
     """A context whose teacher is random vectors and whose LLM is a random Llama of two layers."""
     model = folder / "model"
     if not model.exists():
@@ -56,12 +56,12 @@ def texts_that_tell(context):
     return ItemTextVectors(context.teacher.item_vectors, mask, "made-up 1")
 
 
-def tuned_of(context):
-    return TunedLLM(context, lambda: texts_that_tell(context))
+def finetuned_of(context):
+    return FinetunedLLM(context, lambda: texts_that_tell(context))
 
 
-def make_tuned(folder, **settings):
-    return tuned_of(tuned_context(folder, **settings))
+def make_finetuned(folder, **settings):
+    return finetuned_of(finetuned_context(folder, **settings))
 
 
 def loss_of_each_triple_alone(query, pos, neg, temperature):

@@ -118,7 +118,7 @@ def test_every_cell_has_its_own_id_and_the_same_split(workdir, tiny_keys):
 
 
 def test_a_plain_cell_reads_nothing_of_an_llm(workdir, tiny_keys):
-    plain, hnlm = _plan(tiny_keys, "--negative_route=tuned", "--semantic_candidates=2", seeds="1")
+    plain, hnlm = _plan(tiny_keys, "--negative_route=finetuned", "--semantic_candidates=2", seeds="1")
     settings = [Config(cell.method.runs, cell.dataset, None, cell.keys).settings for cell in (plain, hnlm)]
     assert [each.uses_semantics for each in settings] == [False, True]
     assert {each.negative_sampler for each in settings} == {"dns"}

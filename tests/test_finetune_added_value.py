@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from finetune_kit import make_tuned
+from finetune_kit import make_finetuned
 from recbole.evaluator.metrics import NDCG
 
 from recbole_hnlm.data.training import TrainingInteractions
@@ -16,7 +16,7 @@ from recbole_hnlm.finetune.added_value import (
 )
 from recbole_hnlm.finetune.evaluation import HeldOut
 from recbole_hnlm.finetune.inference import encode_items, encode_pairs, order_pairs
-from recbole_hnlm.finetune.report import evaluate_tuning, summary_table
+from recbole_hnlm.finetune.report import evaluate_finetuning, summary_table
 
 
 def test_ndcg_by_hand():
@@ -102,7 +102,7 @@ def test_users_and_items_that_take_no_part_do_not_count():
 
 
 def test_pairs_are_drawn_from_training_and_from_items_with_text(tmp_path):
-    context = make_tuned(tmp_path).context
+    context = make_finetuned(tmp_path).context
     training, mask = context.training, context.items_with_text.copy()
     chosen = np.unique(training.users)[:4]
     mask[training.history_of(int(chosen[0]))[0]] = False
@@ -126,26 +126,28 @@ def test_text_scores_by_hand():
 
 
 def test_the_report_says_what_the_llm_adds(tmp_path):
-    settings = {"users": 80, "items": 40, "tune_steps": 2}
-    tuned = make_tuned(tmp_path, **settings)
-    users = tuned.heldout_users
+    settings = {"users": 80, "items": 40, "finetune_steps": 2}
+    finetuned = make_finetuned(tmp_path, **settings)
+    users = finetuned.heldout_users
     # Any item that the user has not: what matters here is that the scores are those of the encoder.
-    positives = np.array([next(i for i in range(1, 41) if i not in tuned.context.training.history_of(int(u))) for u in users])
-    record = evaluate_tuning(tuned, "run", str(tmp_path / "results"), {}, validation=(users, positives)).record
+    positives = np.array(
+        [next(i for i in range(1, 41) if i not in finetuned.context.training.history_of(int(u))) for u in users]
+    )
+    record = evaluate_finetuning(finetuned, "run", str(tmp_path / "results"), {}, validation=(users, positives)).record
     assert record["added_value"]["llm"]["users"] == record["added_value"]["text"]["users"] == len(users) == 8
     lines = [line for line in summary_table(record).splitlines() if line.startswith("validation NDCG@20 of 8 held-out users")]
     assert [line.split(", ")[1].rsplit(" ", 1)[0] for line in lines] == ["LLM", "text encoder"]
-    encoder, heldout, training = tuned.encoder(), tuned.heldout, tuned.context.training
+    encoder, heldout, training = finetuned.encoder(), finetuned.heldout, finetuned.context.training
     scores = np.zeros(heldout.excluded.shape)
     items = np.arange(1, training.n_items)
-    vectors = encode_items(encoder, tuned.prompts, tuned.texts, items.tolist(), 4096)
+    vectors = encode_items(encoder, finetuned.prompts, finetuned.texts, items.tolist(), 4096)
     for row, user in enumerate(heldout.users):
         history = np.unique(training.history_of(int(user)))
-        pairs = order_pairs(tuned.prompts, tuned.texts, np.full(len(history), user), history)
-        z = np.concatenate(list(encode_pairs(encoder, tuned.prompts, tuned.texts, pairs, 4096)))
+        pairs = order_pairs(finetuned.prompts, finetuned.texts, np.full(len(history), user), history)
+        z = np.concatenate(list(encode_pairs(encoder, finetuned.prompts, finetuned.texts, pairs, 4096)))
         scores[row, items] = (z @ vectors.T).mean(axis=0)
-    by_hand = added_value(tuned.context.teacher.scores(heldout.users), scores, heldout, (users, positives))
-    found = measure_added_value(tuned, encoder, (users, positives))["llm"]
+    by_hand = added_value(finetuned.context.teacher.scores(heldout.users), scores, heldout, (users, positives))
+    found = measure_added_value(finetuned, encoder, (users, positives))["llm"]
     assert found.pop("weights") == by_hand.pop("weights")
     assert found == pytest.approx(by_hand)
-    assert "validation" not in summary_table(evaluate_tuning(tuned, "again", str(tmp_path / "results"), {}).record)
+    assert "validation" not in summary_table(evaluate_finetuning(finetuned, "again", str(tmp_path / "results"), {}).record)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from finetune_kit import launch_two, loss_of_each_triple_alone, make_tuned
+from finetune_kit import launch_two, loss_of_each_triple_alone, make_finetuned
 from llm_tiny import save_tiny_model, tiny_settings
 from torch import distributed as dist
 
@@ -23,19 +23,19 @@ FSDP = {
     "FSDP_OFFLOAD_PARAMS": "false",
     "FSDP_ACTIVATION_CHECKPOINTING": "false",
 }
-ALIKE = {"tune_contrast_weight": 0.0, "lora_dropout": 0.0}  # see test_two_processes_tune_as_one_does_with_twice_the_batch
+ALIKE = {"finetune_contrast_weight": 0.0, "lora_dropout": 0.0}  # see test_two_processes_tune_as_one_does_with_twice_the_batch
 
 TUNING = """
 import os
 from pathlib import Path
 from fsdp_on_cpu import allow_fsdp_on_cpu
 from torch.distributed.fsdp import FSDPModule
-from finetune_kit import loss_of_each_triple_alone, make_tuned
+from finetune_kit import loss_of_each_triple_alone, make_finetuned
 from recbole_hnlm.finetune import finetune, objective
 
 allow_fsdp_on_cpu()
 objective.hard_negative_loss = loss_of_each_triple_alone
-original = finetune._TuningTrainer.compute_loss
+original = finetune._FinetuneTrainer.compute_loss
 
 def compute_loss(self, model, *args, **kwargs):
     step = self.state.global_step
@@ -46,16 +46,16 @@ def compute_loss(self, model, *args, **kwargs):
     print(f"step {{step}}: {{len(apart)}} pieces, parts {{min(parts):.2f}} to {{max(parts):.2f}}", flush=True)
     return original(self, model, *args, **kwargs)
 
-finetune._TuningTrainer.compute_loss = compute_loss
-make_tuned(Path({folder!r}), **{settings!r}).ensure(show_progress=False)
+finetune._FinetuneTrainer.compute_loss = compute_loss
+make_finetuned(Path({folder!r}), **{settings!r}).ensure(show_progress=False)
 """
 
 
 def tune_spread(folder, killed_at=None, **settings):
-    """Tune in two processes under FSDP, batches of 4; killed before a step where it says so."""
-    keys = {"tune_batch_size": 4, **ALIKE, **settings}
+    """Fine-tune in two processes under FSDP, batches of 4; killed before a step where it says so."""
+    keys = {"finetune_batch_size": 4, **ALIKE, **settings}
     script = TUNING.format(folder=str(folder), settings=keys, killed_at=killed_at)
-    return launch_two(folder, script, **FSDP), make_tuned(folder, **keys)
+    return launch_two(folder, script, **FSDP), make_finetuned(folder, **keys)
 
 
 def save_tied_model(folder):
@@ -65,9 +65,9 @@ def save_tied_model(folder):
 
 
 def largest_differences(folder, spread, monkeypatch, **settings):
-    """How far tuning in one process with twice the batch moved a weight, and how far FSDP's weights are from its."""
+    """How far fine-tuning in one process with twice the batch moved a weight, and how far FSDP's weights are from its."""
     monkeypatch.setattr(objective_module, "hard_negative_loss", loss_of_each_triple_alone)
-    one = make_tuned(folder, tune_batch_size=8, **ALIKE, **settings)
+    one = make_finetuned(folder, finetune_batch_size=8, **ALIKE, **settings)
     begun = {name: tensor.clone() for name, tensor in one.untuned().trained_state().items()}
     one.ensure(show_progress=False)
     first = {name: tensor.clone() for name, tensor in one.encoder().trained_state().items()}
@@ -100,7 +100,7 @@ def test_a_killed_fsdp_tuning_goes_on_and_ends_as_one_process_does(tmp_path, mon
 
 
 def test_fsdp_spreads_layers_in_four_bits(tmp_path, monkeypatch):
-    settings = {"tune_quantization": "4bit", "llm_dtype": "bfloat16", "tune_gradient_checkpointing": True}
+    settings = {"finetune_quantization": "4bit", "llm_dtype": "bfloat16", "finetune_gradient_checkpointing": True}
     done, spread = tune_spread(tmp_path, **settings)
     assert done.returncode == 0, done.stderr[-6000:]
     assert "3 pieces" in done.stdout
@@ -116,7 +116,7 @@ def test_fsdp_on_a_cpu_is_refused_before_anything_is_loaded(tmp_path, monkeypatc
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match=r"FSDP was asked for and the device is cpu: .* launch with torchrun"):
-        make_tuned(tmp_path).ensure(show_progress=False)
+        make_finetuned(tmp_path).ensure(show_progress=False)
 
 
 @pytest.mark.parametrize(
@@ -124,8 +124,8 @@ def test_fsdp_on_a_cpu_is_refused_before_anything_is_loaded(tmp_path, monkeypatc
     [
         (1, {}, {}, "with one process"),
         (2, {"FSDP_VERSION": "1"}, {}, "--fsdp_version=2"),
-        (2, {}, {"tune_quantization": "8bit"}, "--tune_quantization=4bit"),
-        (2, {"FSDP_ACTIVATION_CHECKPOINTING": "true"}, {}, "--tune_gradient_checkpointing=True"),
+        (2, {}, {"finetune_quantization": "8bit"}, "--finetune_quantization=4bit"),
+        (2, {"FSDP_ACTIVATION_CHECKPOINTING": "true"}, {}, "--finetune_gradient_checkpointing=True"),
     ],
 )
 def test_what_fsdp_cannot_do_names_the_remedy(monkeypatch, processes, environment, settings, message):

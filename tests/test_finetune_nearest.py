@@ -55,7 +55,7 @@ def test_one_near_item_joins_the_candidates(tmp_path):
 
 
 def test_what_it_needs_is_said():
-    with pytest.raises(ConfigError, match="negative_route tuned"):
+    with pytest.raises(ConfigError, match="negative_route finetuned"):
         validate_settings({"semantic_candidates": 5})
     with pytest.raises(ConfigError, match="dns or dns_mn, got uniform"):
-        validate_settings({"semantic_candidates": 5, "negative_route": "tuned", "negative_sampler": "uniform"})
+        validate_settings({"semantic_candidates": 5, "negative_route": "finetuned", "negative_sampler": "uniform"})

@@ -153,8 +153,14 @@ def test_is_reused_and_identical(make_config, train, tmp_path, trainings):
 
 def test_the_runs_own_training_keys_leave_it_as_it_is(make_config, train, tmp_path, trainings):
     first = ensure_teacher(make_config(), train, tmp_path)
-    tuned = {"learning_rate": 0.1, "train_batch_size": 7, "num_candidates": 3, "negative_sampler": "uniform", "mix_weight": 0.5}
-    assert ensure_teacher(make_config(**tuned, n_layers=1, epochs=9), train, tmp_path).digest == first.digest
+    finetuned = {
+        "learning_rate": 0.1,
+        "train_batch_size": 7,
+        "num_candidates": 3,
+        "negative_sampler": "uniform",
+        "mix_weight": 0.5,
+    }
+    assert ensure_teacher(make_config(**finetuned, n_layers=1, epochs=9), train, tmp_path).digest == first.digest
     assert ensure_teacher(make_config("BPR"), train, tmp_path).digest == first.digest
     assert len(trainings) == 1
     for change in ({"embedding_size": 8}, {"teacher_epochs": 3}, {"teacher_model": "BPR"}, {"seed": 5}):

@@ -14,7 +14,7 @@ import yaml
 from recbole.utils import dataset_arguments
 
 from recbole_hnlm.config import Config
-from recbole_hnlm.config.settings import HNLMSettings
+from recbole_hnlm.config.settings import HNLMSettings, setting_names
 from recbole_hnlm.utils.errors import ConfigError
 from recbole_hnlm.utils.paths import properties_dir
 
@@ -249,3 +249,17 @@ def test_a_sampler_on_a_model_without_our_variant_names_models_that_exist():
     with pytest.raises(ConfigError, match=r"no effect on EASE; choose a model that reads it, such as HNLMBPR") as caught:
         Config("EASE", "ml-100k", config_dict={"negative_sampler": "dns"})
     assert "HNLMEASE" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("tuned_text=titles", "finetune_text"),
+        ("tune_steps=3", "finetune_steps"),
+        ("adapter_hidden_size=8", "projector_hidden_size"),
+    ],
+)
+def test_a_key_of_an_earlier_version_is_answered_with_its_new_name(old, new):
+    with pytest.raises(ConfigError, match=f"unknown key {old.split('=')[0]}; it is now called {new}"):
+        Config("HNLMLightGCN", "ml-100k", argv=(f"--{old}",))
+    assert new in setting_names()

@@ -19,7 +19,7 @@ CHANCE = 10 / 1682
 LEAST_RECALL = 4 * CHANCE
 
 
-# Alignment with the items' own text: the semantic term that needs no LLM. Its vectors are encoded once for all runs.
+# Alignment with the items' own text: the semantic term that needs no LLM. Its vectors are propagated once for all runs.
 ALIGNED = {"negative_route": "text", "mix_weight": 0.0, "contrast_weight": 0.0, "alignment_source": "text"}
 
 

@@ -12,7 +12,7 @@ from recbole.model.general_recommender.sgl import SGL
 from recbole.trainer.trainer import Trainer
 from recbole.utils import init_seed
 
-from recbole_hnlm.negative_sampler.hops import Encoding
+from recbole_hnlm.negative_sampler.hops import Propagated
 from recbole_hnlm.trainer.factory import safe_trainer
 from recbole_hnlm.trainer.hnlm import HNLMTrainer
 from recbole_hnlm.utils.paths import properties_dir
@@ -124,9 +124,9 @@ def test_ncl_is_the_mean_of_recboles(tmp_path, n_layers, hyper_layers):
 def test_layers_pool_to_the_outputs(tmp_path, name):
     _, model, _, _ = build(configure(tmp_path, name, **PLAIN))
     model.eval()
-    hops = Encoding.of_hops(*model.encode_hops(), model.pooling)
+    hops = Propagated.of_hops(*model.propagate_hops(), model.pooling)
     assert tuple(layer.shape[1] for layer in hops.user_hops) == model.hop_sizes
-    for found, expected in zip((hops.user_all, hops.item_all), model.encode(), strict=True):
+    for found, expected in zip((hops.user_all, hops.item_all), model.propagate(), strict=True):
         assert torch.allclose(found, expected, atol=1e-6)
 
 

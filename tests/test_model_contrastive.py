@@ -48,7 +48,7 @@ def test_info_nce_over_a_table_weighs_repeated_rows():
 
 
 def test_batch_contrast_takes_each_node_once():
-    # Nodes 1 and 2 are orthonormal and equal in both encodings: each gives log(1 + e^(-1/t)); node 1 stands twice.
+    # Nodes 1 and 2 are orthonormal and equal in both propagations: each gives log(1 + e^(-1/t)); node 1 stands twice.
     table = torch.tensor([[9.0, 9.0], [1.0, 0.0], [0.0, 1.0]])
     found = batch_contrast(table, 2 * table, torch.tensor([1, 2, 1]), 0.5)
     assert found.item() == pytest.approx(math.log1p(math.exp(-2)), abs=1e-6)
@@ -118,10 +118,10 @@ def test_xsimgcl_loss_is_its_formula(tmp_path):
         expected = expected - (similar.diag() / similar.sum(1)).log().mean()
     assert ssl.item() == pytest.approx(0.4 * expected.item(), abs=1e-5)
     model.eval()
-    first = model.encode_for_scoring()[0].clone()
+    first = model.propagate_for_scoring()[0].clone()
     model.train()
     model.eval()
-    assert torch.equal(first, model.encode_for_scoring()[0])  # scoring has no noise
+    assert torch.equal(first, model.propagate_for_scoring()[0])  # scoring has no noise
 
 
 @pytest.mark.parametrize("name", ["SimGCL", "XSimGCL"])

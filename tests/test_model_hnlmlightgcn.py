@@ -90,11 +90,11 @@ def test_parts_are_what_their_formulas_say(tmp_path):
     vectors = loader._dataset.semantic_vectors
     batch = next(iter(loader))
     parts = parts_of(model, batch)
-    user_all, item_all = model.encode()
+    user_all, item_all = model.propagate()
     u, i, j, rows = (batch[name] for name in ("user_id", "item_id", "neg_item_id", "semantic_row"))
     has = rows >= 0
     assert 0 < has.sum() < len(has)
-    h = model.adapters(torch.from_numpy(vectors.pair_vectors[rows[has].numpy()]).float())
+    h = model.projectors(torch.from_numpy(vectors.pair_vectors[rows[has].numpy()]).float())
     contrast = contrast_loss(user_all[u][has], item_all[i][has], h, 0.2).sum() / len(u)
     assert parts["contrast"].item() == pytest.approx(0.5 * contrast.item(), abs=1e-6)
     e_j = item_all[j].clone()
@@ -108,7 +108,7 @@ def test_parts_are_what_their_formulas_say(tmp_path):
             text = np.stack([vectors.item_vectors[np.unique(training.history_of(user))].mean(0) for user in ids.tolist()])
         else:
             text = vectors.item_vectors[ids.numpy()]
-        alignment += info_nce(embeddings[ids], model.adapters(torch.from_numpy(text)), 0.2)
+        alignment += info_nce(embeddings[ids], model.projectors(torch.from_numpy(text)), 0.2)
     assert parts["alignment"].item() == pytest.approx(0.25 * alignment.item(), abs=1e-5)
 
 
@@ -148,16 +148,16 @@ def test_pairs_without_a_vector_give_the_plain_loss(tmp_path):
 
 
 def test_every_parameter_is_optimized_and_gets_gradient(tmp_path):
-    config = make_config(tmp_path, adapter_learning_rate=0.5)
+    config = make_config(tmp_path, projector_learning_rate=0.5)
     loader, model, _, _ = build(config, vectors=True)
     trainer = HNLMTrainer(config, model)
     groups = {id(p): group["lr"] for group in trainer.optimizer.param_groups for p in group["params"]}
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     sum(model.calculate_loss(next(iter(loader)))).backward()
     trainer.optimizer.step()
-    assert any(name.startswith("adapters.12.") for name in before)
+    assert any(name.startswith("projectors.12.") for name in before)
     for name, parameter in model.named_parameters():
-        assert groups[id(parameter)] == (0.5 if name.startswith("adapters.") else 0.01)
+        assert groups[id(parameter)] == (0.5 if name.startswith("projectors.") else 0.01)
         assert parameter.grad.abs().sum() > 0, name
         assert not torch.equal(parameter, before[name]), name
 
@@ -170,14 +170,14 @@ def test_a_forgotten_parameter_stops_the_trainer(tmp_path):
         def _parameter_groups(self, learning_rate):
             return super()._parameter_groups(learning_rate)[:1]
 
-    with pytest.raises(RuntimeError, match=r"missing from the optimizer: adapters\.12\.0\.weight"):
+    with pytest.raises(RuntimeError, match=r"missing from the optimizer: projectors\.12\.0\.weight"):
         Forgetful(config, model)
 
 
 def test_adapters_are_shared_only_when_dimensions_agree(tmp_path):
     config = make_config(tmp_path)
-    assert set(build(config, vectors=True, pair_dim=12, text_dim=12)[1].adapters) == {"12"}
-    assert set(build(config, vectors=True, pair_dim=12, text_dim=6)[1].adapters) == {"12", "6"}
+    assert set(build(config, vectors=True, pair_dim=12, text_dim=12)[1].projectors) == {"12"}
+    assert set(build(config, vectors=True, pair_dim=12, text_dim=6)[1].projectors) == {"12", "6"}
 
 
 def test_items_without_text_stay_out_of_the_alignment(tmp_path):
@@ -233,7 +233,7 @@ def test_alignment_with_profiles_needs_profiles_of_users(tmp_path):
 
 @pytest.mark.parametrize("skipped", [0, 700])
 def test_gather_reads_a_memory_map_exactly(tmp_path, monkeypatch, skipped):
-    monkeypatch.setattr("recbole_hnlm.data.semantics._RESIDENT_MAX_BYTES", 0)
+    monkeypatch.setattr("recbole_hnlm.data.pair_vectors._RESIDENT_MAX_BYTES", 0)
     array = np.random.default_rng(0).normal(size=(5000, 64)).astype(np.float16)
     np.save(tmp_path / "vectors.npy", array)
     reader = PairVectorReader(np.load(tmp_path / "vectors.npy", mmap_mode="r")[skipped:])
@@ -295,8 +295,8 @@ def test_scores_do_not_outlive_a_training_step(tmp_path):
     optimizer = torch.optim.SGD(model.parameters(), lr=50.0)
     model.eval()
     calls = []
-    encode = model.encode
-    model.encode = lambda: calls.append(1) or encode()
+    propagate = model.propagate
+    model.propagate = lambda: calls.append(1) or propagate()
     before = model.full_sort_predict(users_of(model)).clone()
     assert torch.equal(model.full_sort_predict(users_of(model)), before)
     assert len(calls) == 1
@@ -306,7 +306,7 @@ def test_scores_do_not_outlive_a_training_step(tmp_path):
     optimizer.step()
     model.eval()
     after = model.full_sort_predict(users_of(model))
-    fresh = (encode()[0][1:] @ encode()[1].t()).view(-1)
+    fresh = (propagate()[0][1:] @ propagate()[1].t()).view(-1)
     assert not torch.allclose(after, before, atol=1e-4)
     assert torch.allclose(after, fresh, atol=1e-6)
 
@@ -325,7 +325,7 @@ def test_checkpoint_needs_no_vectors(tmp_path):
     bare.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert torch.equal(bare.full_sort_predict(users_of(bare)), expected)
     assert set(bare.state_dict()) == set(model.state_dict())
-    assert torch.equal(bare.adapters["12"][0].weight, model.adapters["12"][0].weight)
+    assert torch.equal(bare.projectors["12"][0].weight, model.projectors["12"][0].weight)
     assert HNLMTrainer(config, bare).evaluate(valid, load_best_model=False)["recall@10"] > 0
 
 

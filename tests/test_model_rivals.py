@@ -56,10 +56,10 @@ def build_rival(tmp_path, name, *, users_without=(), items_without=(), dim=12, *
 @pytest.mark.parametrize(
     ("keys", "stages"),
     [
-        ({"alignment_source": "profile"}, ("profile", "encode")),
-        ({"alignment_source": "text"}, ("encode",)),
-        ({"alignment_source": "text", "negative_route": "none"}, ("encode",)),
-        ({"alignment_source": "profile", "negative_route": "tuned", "mix_weight": 0.5}, ("profile", "encode")),
+        ({"alignment_source": "profile"}, ("profile", "propagate")),
+        ({"alignment_source": "text"}, ("propagate",)),
+        ({"alignment_source": "text", "negative_route": "none"}, ("propagate",)),
+        ({"alignment_source": "profile", "negative_route": "finetuned", "mix_weight": 0.5}, ("profile", "propagate")),
     ],
 )
 def test_a_rival_needs_no_negatives_stage(keys, stages):
@@ -90,7 +90,7 @@ def test_an_epoch_through_the_runner_asks_for_profiles_alone(workdir, tiny_data_
     monkeypatch.setattr(stage_session, "SentenceEncoder", lambda *_: ScriptedEncoder())
     keys = {**tiny_keys, "data_path": str(workdir / "data"), "embedding_size": 16, "negative_sampler": "dns"}
     result = run(Config(name, "tiny", config_dict=keys))
-    assert list(result.record["stages"]) == ["profile", "encode"]
+    assert list(result.record["stages"]) == ["profile", "propagate"]
     assert not any("hard_negative" in prompt.system for prompt in backend.asked)
     assert 0 < result.record["test_result"]["recall@5"] <= 1
     assert np.isfinite(result.record["train_loss"][0]).all()
@@ -195,7 +195,7 @@ def test_a_step_masks_known_nodes_alone_and_scoring_masks_none(tmp_path, name):
     with torch.no_grad():
         model.mask_token.fill_(7.0)
     model.start_epoch(1)
-    model.training_encoding(with_hops=False)
+    model.training_propagation(with_hops=False)
     nodes, tables = torch.cat(model.input_embeddings()), torch.cat(model.ego_embeddings())
     masked = (nodes == 7.0).all(dim=1)
     assert set(masked.nonzero().squeeze(1).tolist()) == set(model._masked.tolist())
@@ -208,7 +208,7 @@ def test_a_step_masks_known_nodes_alone_and_scoring_masks_none(tmp_path, name):
     model.calculate_loss(next(iter(loader)))
     assert model._masked is None
     model.start_epoch(1)
-    model.training_encoding(with_hops=False)
+    model.training_propagation(with_hops=False)
     assert torch.equal(model._masked, first)
     model.eval()
     assert torch.equal(torch.cat(model.input_embeddings()), tables)

@@ -61,7 +61,7 @@ def test_the_whole_ranking_is_the_fusion(tmp_path):
     plain, fused = models(tmp_path)
     users = torch.tensor([3, 9, 9])
     inner = plain.full_sort_predict({"user_id": users}).view(3, -1)
-    user_all, item_all = plain.encode_for_scoring()
+    user_all, item_all = plain.propagate_for_scoring()
     assert torch.equal(inner, user_all[users] @ item_all.t())
     found = fused.full_sort_predict({"user_id": users}).view(3, -1)
     assert torch.allclose(found, fuse_scores(inner, fused._texts.cosines(users), 0.7))
@@ -122,7 +122,7 @@ def test_texts_that_tell_raise_the_metrics_of_the_same_training(workdir, tiny_da
     assert fused["train_loss"] == plain["train_loss"]
     assert fused["test_result"]["recall@5"] > plain["test_result"]["recall@5"] + 0.1
     assert plain["stages"] is None
-    assert list(fused["stages"]) == ["encode"]
+    assert list(fused["stages"]) == ["propagate"]
     # A checkpoint can be evaluated with any weight.
     for record, weight, expected in ((plain, 5.0, fused), (fused, 0.0, plain)):
         again = evaluate_checkpoint(record["checkpoint"], (f"--text_score_weight={weight}",)).record

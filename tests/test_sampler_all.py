@@ -64,7 +64,7 @@ def test_block_dataset_is_learned(tmp_path, name):
     HNLMTrainer(config, model).fit(loader, saved=False, verbose=False)
     model.eval()
     dataset = loader._dataset
-    user_all, item_all = model.encode_for_scoring()
+    user_all, item_all = model.propagate_for_scoring()
     scores = user_all @ item_all.t()
     scores[:, 0] = -torch.inf
     scores[dataset.inter_feat["user_id"], dataset.inter_feat["item_id"]] = -torch.inf

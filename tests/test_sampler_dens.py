@@ -6,7 +6,7 @@ import torch
 from recbole_hnlm.config.settings import HNLMSettings
 from recbole_hnlm.negative_sampler.base import SamplerContext, SelectionInputs
 from recbole_hnlm.negative_sampler.dens import SAMPLER, FactorGates, disentangling_loss, factor_scores
-from recbole_hnlm.negative_sampler.hops import Encoding
+from recbole_hnlm.negative_sampler.hops import Propagated
 
 
 def test_factor_scores_by_hand():
@@ -44,7 +44,7 @@ def make(pooling="mean", sizes=(4, 4)):
     ids = [torch.randint(1, high, shape, generator=rng) for high, shape in ((10, (6,)), (20, (6,)), (20, (6, 5)))]
     settings = HNLMSettings(dens_warmup_epochs=4, dens_gamma=0.5)
     context = SamplerContext(settings, 10, 20, sizes, lambda: None, None, torch.device("cpu"), 0)
-    return SAMPLER.build(context), SelectionInputs(*ids, Encoding.of_hops(*hops, pooling), settings)
+    return SAMPLER.build(context), SelectionInputs(*ids, Propagated.of_hops(*hops, pooling), settings)
 
 
 @pytest.mark.parametrize("epoch", [0, 2, 9])
@@ -55,7 +55,10 @@ def test_choice_equals_the_literal_formula(epoch, pooling, sizes):
     found = selector.select(inputs)
     progress, chosen = min(1, epoch / 4), []
     for layer, size in enumerate(sizes):
-        gates, (users, items) = selector.gates[str(size)], (inputs.encoding.user_hops[layer], inputs.encoding.item_hops[layer])
+        gates, (users, items) = (
+            selector.gates[str(size)],
+            (inputs.propagated.user_hops[layer], inputs.propagated.item_hops[layer]),
+        )
         for row in range(6):
             e_u, e_i = users[inputs.users[row]], items[inputs.positives[row]]
             relevant = e_i * torch.sigmoid(gates.of_item(e_i) + gates.of_user(e_u))
@@ -74,6 +77,6 @@ def test_gates_learn_from_the_loss_and_not_from_the_ranking():
     found = selector.select(inputs)
     found.embeddings.sum().backward(retain_graph=True)
     assert all(parameter.grad is None for parameter in selector.parameters())
-    assert all(layer.grad.abs().sum() > 0 for layer in inputs.encoding.item_hops)
+    assert all(layer.grad.abs().sum() > 0 for layer in inputs.propagated.item_hops)
     found.loss.backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in selector.parameters())

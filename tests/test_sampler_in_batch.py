@@ -4,7 +4,7 @@ import torch
 from recbole_hnlm.config.settings import HNLMSettings
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.negative_sampler.base import SamplerContext, SelectionInputs
-from recbole_hnlm.negative_sampler.hops import Encoding
+from recbole_hnlm.negative_sampler.hops import Propagated
 from recbole_hnlm.negative_sampler.in_batch import SAMPLER, first_admissible
 
 
@@ -26,8 +26,8 @@ def test_negatives_are_items_of_the_batch_that_the_user_does_not_hold():
     # User 1 holds 1, 2, 3; user 2 holds 3, 4; user 3 holds 5. The batch's items are 1, 2, 3, 4, 5, and 5 twice.
     selector, settings = make([1, 1, 1, 2, 2, 3], [1, 2, 3, 3, 4, 5])
     users, positives = torch.tensor([1, 1, 1, 2, 2, 3, 3]), torch.tensor([1, 2, 3, 3, 4, 5, 5])
-    encoding = Encoding.of_outputs(torch.zeros(4, 1), torch.zeros(12, 1))
-    inputs = SelectionInputs(users, positives, torch.full((7, 1), 11), encoding, settings)
+    propagated = Propagated.of_outputs(torch.zeros(4, 1), torch.zeros(12, 1))
+    inputs = SelectionInputs(users, positives, torch.full((7, 1), 11), propagated, settings)
     torch.manual_seed(0)
     drawn = [selector.select(inputs) for _ in range(300)]
     assert all(found.counts == {"negatives from the batch": 7} for found in drawn)
@@ -42,8 +42,8 @@ def test_negatives_are_items_of_the_batch_that_the_user_does_not_hold():
 
 def test_a_batch_without_any_takes_the_loaders_candidate_and_says_so():
     selector, settings = make([1, 1], [1, 2])
-    encoding = Encoding.of_outputs(torch.zeros(4, 1), torch.zeros(12, 1))
-    inputs = SelectionInputs(torch.tensor([1, 1]), torch.tensor([1, 2]), torch.tensor([[7], [8]]), encoding, settings)
+    propagated = Propagated.of_outputs(torch.zeros(4, 1), torch.zeros(12, 1))
+    inputs = SelectionInputs(torch.tensor([1, 1]), torch.tensor([1, 2]), torch.tensor([[7], [8]]), propagated, settings)
     found = selector.select(inputs)
     assert found.items.tolist() == [7, 8]
     assert found.counts == {"negatives from the batch": 0}

@@ -51,7 +51,7 @@ def test_the_model_leaves_out_what_reads_like_the_user(tmp_path, monkeypatch):
     vectors = random_vectors(loader._dataset)
     vectors.item_mask[::3] = False
     _, model, _, _ = build(config, vectors=vectors)
-    assert not model.adapters  # the guard reads text without aligning anything
+    assert not model.projectors  # the guard reads text without aligning anything
     torch.nn.init.normal_(model.item_embedding.weight, generator=torch.Generator().manual_seed(0))
     batch = next(iter(loader))
     users, candidates = batch["user_id"], batch["neg_item_id"]
@@ -59,7 +59,7 @@ def test_the_model_leaves_out_what_reads_like_the_user(tmp_path, monkeypatch):
     inner = model.selector.select
     model.selector.select = lambda inputs: chosen.append(inner(inputs)) or chosen[-1]
     model.calculate_loss(batch)
-    user_all, item_all = model.encode()
+    user_all, item_all = model.propagate()
     texts, plain = model._texts, 0
     for row, (user, items) in enumerate(zip(users.tolist(), candidates, strict=True)):
         near = torch.cosine_similarity(texts.user_vectors[user], texts.item_vectors[items], dim=1)

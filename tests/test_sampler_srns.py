@@ -5,7 +5,7 @@ from scipy import stats
 
 from recbole_hnlm.config.settings import HNLMSettings
 from recbole_hnlm.negative_sampler.base import SamplerContext, SelectionInputs
-from recbole_hnlm.negative_sampler.hops import Encoding
+from recbole_hnlm.negative_sampler.hops import Propagated
 from recbole_hnlm.negative_sampler.srns import SAMPLER, renew_memory, variance_choice
 from recbole_hnlm.utils.errors import ArtifactError
 
@@ -40,8 +40,8 @@ def make(users=(1, 2, 1), k=2, **keys):
     selector = SAMPLER.build(SamplerContext(settings, 4, 30, (1,), lambda: None, None, torch.device("cpu"), 0))
     users = torch.tensor(users)
     positives = torch.full_like(users, 29)
-    encoding = Encoding.of_outputs(torch.ones(4, 1), torch.arange(30.0).unsqueeze(1) / 30)
-    return selector, lambda candidates: SelectionInputs(users, positives, torch.tensor(candidates), encoding, settings)
+    propagated = Propagated.of_outputs(torch.ones(4, 1), torch.arange(30.0).unsqueeze(1) / 30)
+    return selector, lambda candidates: SelectionInputs(users, positives, torch.tensor(candidates), propagated, settings)
 
 
 def test_an_empty_memory_takes_the_first_rows_candidates_of_its_user():

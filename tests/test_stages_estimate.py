@@ -89,16 +89,21 @@ def test_replies_that_stay_invalid_are_not_asked_again_once_the_artefact_is_fini
 
 
 def test_the_plan_of_the_tuned_route_by_hand(tmp_path):
-    keys = {"tuned_max_length": 100, "tuned_user_tokens": 30, "tune_heldout_users": 0, "alignment_source": "tuned"}
-    steps = {"tune_steps": 5, "tune_batch_size": 4, "tune_accumulation": 3}
-    context = make_context(tmp_path, block_pairs(), negative_route="tuned", tuned_text="titles", **keys, **steps)
+    keys = {
+        "finetune_max_length": 100,
+        "finetune_user_tokens": 30,
+        "finetune_heldout_users": 0,
+        "alignment_source": "finetuned",
+    }
+    steps = {"finetune_steps": 5, "finetune_batch_size": 4, "finetune_accumulation": 3}
+    context = make_context(tmp_path, block_pairs(), negative_route="finetuned", finetune_text="titles", **keys, **steps)
     assert planning.plan_replies(context, IDENTITY) == []
-    plan = planning.plan_tuning(context)
+    plan = planning.plan_finetuning(context)
     assert (plan.steps, plan.pairs, plan.available) == (5, 5 * 4 * 3, 24)
     assert plan.tokens == 60 * (100 + 2 * 70)
     assert (plan.pair_vectors, plan.item_vectors, plan.adapters) == (6, 8, 0)
     assert plan.vector_tokens == 6 * 100 + 8 * 70
-    assert planning.plan_tuning(make_context(tmp_path, block_pairs())) is None
+    assert planning.plan_finetuning(make_context(tmp_path, block_pairs())) is None
 
 
 # --- tokens ------------------------------------------------------------------------------------------------------------
@@ -300,10 +305,10 @@ def test_a_dry_run_agrees_with_the_run_that_follows(workdir, text_run, capsys, m
 
 def test_a_dry_run_of_the_tuned_route_names_pairs_and_steps(workdir, text_run, capsys):
     plain = [token for token in text_run if not token.startswith("--llm")]
-    keys = ["--negative_route=tuned", "--tuned_text=titles", "--tune_steps=7", "--tune_batch_size=8"]
+    keys = ["--negative_route=finetuned", "--finetune_text=titles", "--finetune_steps=7", "--finetune_batch_size=8"]
     assert cli.run_script(["--model=HNLMLightGCN", *plain, *keys, "--dry_run"]) == 0
     shown = capsys.readouterr().out
-    assert "tuning: 7 steps, 56 pairs drawn from" in shown
+    assert "fine-tuning: 7 steps, 56 pairs of" in shown
     assert "vectors: 41 pairs and 30 items" in shown
     # 56 pairs at 3 a second and 41 + 30 vectors at 18.
     assert f"time: about {(56 / 3 + (41 + 30) / 18) / 3600:.2f} hours" in shown

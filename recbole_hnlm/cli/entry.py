@@ -45,8 +45,8 @@ _COVERAGE_HELP = "count what text a dataset has, and the tokens of the prompts m
 _STAGE_HELP = {
     "profile": "let the LLM describe items and users; skips what is already there",
     "negatives": "let the LLM name hard negatives; builds the profiles first where they are missing",
-    "finetune": "fine-tune the LLM in 4 bits under collaborative supervision (negative_route tuned)",
-    "encode": "make the vectors of hard negatives, by the text encoder or the tuned LLM; builds what is missing first",
+    "finetune": "fine-tune the LLM in 4 bits under collaborative supervision (negative_route finetuned)",
+    "encode": "make the vectors of hard negatives, by the text encoder or the fine-tuned LLM; builds what is missing first",
 }
 
 
@@ -189,18 +189,18 @@ def _pairs_of(dataset: Any) -> tuple[Any, Any]:
 
 def _stage(args: argparse.Namespace, rest: Sequence[str]) -> int:
     if args.stage == "finetune" and not any(token.split("=")[0] == "--negative_route" for token in rest):
-        rest = (*rest, "--negative_route=tuned")
+        rest = (*rest, "--negative_route=finetuned")
     config, context, data = _stage_context(args, rest)
     stages = importlib.import_module("recbole_hnlm.semantics.pipeline")
-    # Of several processes that tune together, one measures the adapter and writes the results.
+    # Of several processes that fine-tune together, one measures the adapter and writes the results.
     if args.eval and importlib.import_module("recbole_hnlm.finetune.ranks").Ranks.from_environment().first:
-        # Profiles first, where the queries are made of them; the tuning itself is watched.
-        if context.settings.tuned_text == "profiles":
+        # Profiles first, where the queries are made of them; the fine-tuning itself is watched.
+        if context.settings.finetune_text == "profiles":
             stages.run_stage(context, "profile")
         report = importlib.import_module("recbole_hnlm.finetune.report")
         with importlib.import_module("recbole_hnlm.finetune.session").FinetuneSession(context) as session:
-            result = report.evaluate_tuning(
-                session.tuned,
+            result = report.evaluate_finetuning(
+                session.finetuned,
                 config["run_id"],
                 config["results_dir"],
                 config.final_config_dict,

@@ -10,7 +10,7 @@ import numpy as np
 
 from recbole_hnlm.data.store import VectorStore
 from recbole_hnlm.finetune.session import FinetuneSession
-from recbole_hnlm.finetune.vectors import tuned_identity
+from recbole_hnlm.finetune.vectors import finetuned_identity
 from recbole_hnlm.stages.encode import encode_job
 from recbole_hnlm.stages.kinds import kinds_needed, store_folder
 from recbole_hnlm.stages.negatives import NEGATIVES, is_declined
@@ -75,8 +75,8 @@ def show_user(context: StageContext, user_token: str, *, encoder: TextEncoder | 
     lines += [f"  {_title(context, item)}" for item in history[:_TITLES]]
     if len(history) > _TITLES:
         lines.append(f"  ... and {len(history) - _TITLES} more")
-    if context.settings.negative_route == "tuned":
-        return "\n".join([*lines, "", *_tuned_lines(context, user, set(history))])
+    if context.settings.negative_route == "finetuned":
+        return "\n".join([*lines, "", *_finetuned_lines(context, user, set(history))])
     profiles = _rows(context, USER_PROFILES, "profile")
     negatives = [row for row in _rows(context, NEGATIVES, "negatives") if row["user_id"] == user_token]
     profile = next((row for row in profiles if row["user_id"] == user_token), None)
@@ -85,12 +85,12 @@ def show_user(context: StageContext, user_token: str, *, encoder: TextEncoder | 
     return "\n".join(lines)
 
 
-def _tuned_lines(context: StageContext, user: int, history: set[str]) -> list[str]:
-    """What the tuned LLM reads of a user, and what lies near each vector that it emitted; the user's own items left out.
+def _finetuned_lines(context: StageContext, user: int, history: set[str]) -> list[str]:
+    """What the fine-tuned LLM reads of a user, and what lies near each vector that it emitted; the user's own items left out.
 
     The vectors of all items of one user lie close together, so items of the history would fill every list.
     """
-    kinds: tuple[StoreKind, ...] = ("pairs", "tuned_items")
+    kinds: tuple[StoreKind, ...] = ("pairs", "finetuned_items")
     for kind in kinds:  # before the teacher is asked for, which would train one
         if not (store_folder(context, kind) / "manifest.json").exists():
             raise ArtifactError(
@@ -98,9 +98,11 @@ def _tuned_lines(context: StageContext, user: int, history: set[str]) -> list[st
                 f"--dataset={context.dataset_name}` with the same keys"
             )
     with FinetuneSession(context) as session:
-        texts = session.tuned.texts
-        pairs, items = (VectorStore.open(store_folder(context, kind), tuned_identity(session.tuned, kind)) for kind in kinds)
-    lines = [f"text of the user, before the budget tuned_user_tokens cuts it: {texts.users[user] or '(none)'}", ""]
+        texts = session.finetuned.texts
+        pairs, items = (
+            VectorStore.open(store_folder(context, kind), finetuned_identity(session.finetuned, kind)) for kind in kinds
+        )
+    lines = [f"text of the user, before the budget finetune_user_tokens cuts it: {texts.users[user] or '(none)'}", ""]
     mine = np.flatnonzero(pairs.keys[:, 0] == user - 1)
     if not len(mine):
         return [*lines, "hard-negative vectors: none for this user"]

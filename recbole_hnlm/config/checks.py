@@ -62,12 +62,32 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; the nearest valid one is {near[0]}" if near else ""
 
 
+# Our own keys of earlier versions, and what they are called now.
+_FINETUNE = (
+    "text from template pooling layers soft_tokens max_length user_tokens title_tokens item_tokens batch_tokens share_prefix"
+)
+_TUNE = (
+    "quantization negatives steps batch_size accumulation learning_rate projection_learning_rate temperature contrast_weight "
+    "gradient_checkpointing save_steps seed heldout_users"
+)
+_RENAMED = {
+    **{f"tuned_{name}": f"finetune_{name}" for name in _FINETUNE.split()},
+    **{f"tune_{name}": f"finetune_{name}" for name in _TUNE.split()},
+    "adapter_hidden_size": "projector_hidden_size",
+    "adapter_learning_rate": "projector_learning_rate",
+}
+
+
+def _hint(key: str, known: Iterable[str]) -> str:
+    return f"; it is now called {_RENAMED[key]}" if key in _RENAMED else nearest(key, known)
+
+
 def check_keys(external: Mapping[str, Any], known: Iterable[str]) -> list[str]:
     """Find keys, and sub-keys of RecBole's nested dictionaries, that nothing reads."""
     known = frozenset(known) - _DEAD_KEYS
     # config_files is for the command line, and gone before keys get here; it is still the likely meaning of a misspelling.
     hints = known | {"config_files"}
-    problems = [f"unknown key {key}{nearest(key, hints)}" for key in external if key not in known]
+    problems = [f"unknown key {key}{_hint(key, hints)}" for key in external if key not in known]
     for key, allowed in NESTED_KEYS.items():
         given = external.get(key)
         if isinstance(given, dict):

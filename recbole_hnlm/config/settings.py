@@ -100,10 +100,10 @@ class HNLMSettings(BaseModel):
     encoder_batch_size: AtLeastOne = Field(128, description="Texts that are encoded together.")
 
     # --- negatives -------------------------------------------------------------------------------------------------
-    negative_route: Literal["none", "text", "tuned"] = Field(
+    negative_route: Literal["none", "text", "finetuned"] = Field(
         "text",
-        description="Where z_ui comes from: none (no LLM at all), text (an LLM names an item, an encoder embeds it) or tuned "
-        "(the LLM is fine-tuned and emits the vector).",
+        description="Where z_ui comes from: none (no LLM at all), text (an LLM names an item, an encoder embeds it) or "
+        "finetuned (the LLM is fine-tuned and emits the vector).",
     )
     semantic_negatives_per_user: AtLeastOne | None = Field(
         1, description="Training pairs of a user that get a semantic negative; null means every training pair."
@@ -143,38 +143,44 @@ class HNLMSettings(BaseModel):
         0.0, description="Share of the candidates, those nearest to the user's text, that semantic_guard drops."
     )
 
-    # --- the teacher of the tuned route ----------------------------------------------------------------------------
+    # --- the teacher of the fine-tuned route ----------------------------------------------------------------------------
     teacher_model: str = Field(
-        "HNLMLightGCN", description="Pairwise model that supervises tuning; HNLM models train on dns negatives, without an LLM."
+        "HNLMLightGCN",
+        description="Pairwise model that supervises fine-tuning; HNLM models train on dns negatives, without an LLM.",
     )
     teacher_epochs: AtLeastOne = Field(30, description="Epochs that the teacher trains, on the training split alone.")
     teacher_candidates: AtLeastOne = Field(
-        64, description="Items that a user did not interact with among which a hard negative of tuning is chosen."
+        64, description="Items that a user did not interact with among which a hard negative of fine-tuning is chosen."
     )
     teacher_guard_share: Share = Field(
         0.02, description="Share of those candidates, highest teacher score first, that is skipped as likely false negatives."
     )
     teacher_seed: int = Field(0, description="Seed of the candidates; independent of RecBole's seed.")
 
-    # --- the tuned route: what the LLM reads and how it is tuned -----------------------------------------------------
-    tuned_text: Literal["profiles", "titles"] = Field(
+    # --- the fine-tuned route: what the LLM reads and how it is tuned -----------------------------------------------------
+    finetune_text: Literal["profiles", "titles"] = Field(
         "profiles", description="Text of a query: the LLM's profiles, or titles of the user's items (no text is generated)."
     )
-    tuned_from: str | None = Field(
-        None, description="Folder of an adapter tuned on another dataset, to be used here without tuning; null tunes."
+    finetune_from: str | None = Field(
+        None,
+        description="Folder of an adapter fine-tuned on another dataset, to be used here without fine-tuning; null fine-tunes.",
     )
-    tuned_template: Literal["plain", "chat"] = Field("plain", description="Form of a query: plain text or the chat template.")
-    tuned_pooling: Literal["last", "mean"] = Field("last", description="Hidden states that make the vector: the last or all.")
-    tuned_layers: AtLeastOne | None = Field(
-        10, description="Layers of the LLM, from the first, that are run and tuned; null runs all."
+    finetune_template: Literal["plain", "chat"] = Field(
+        "plain", description="Form of a query: plain text or the chat template."
     )
-    tuned_soft_tokens: bool = Field(True, description="Put projections of e_u and e_i into the query; false is text alone.")
-    tuned_max_length: AtLeastOne = Field(192, description="Tokens of a query at most; the budgets must fit into it.")
-    tuned_user_tokens: AtLeastOne = Field(48, description="Tokens of the user's text at most.")
-    tuned_title_tokens: AtLeastOne = Field(24, description="Tokens of an item's title at most.")
-    tuned_item_tokens: AtLeastOne = Field(32, description="Tokens of an item's text beside its title at most.")
-    tuned_batch_tokens: AtLeastOne = Field(4096, description="Tokens, padding included, that are encoded together.")
-    tuned_share_prefix: bool = Field(True, description="Run a user's part of the query through the LLM once for all items.")
+    finetune_pooling: Literal["last", "mean"] = Field(
+        "last", description="Hidden states that make the vector: the last or all."
+    )
+    finetune_layers: AtLeastOne | None = Field(
+        10, description="Layers of the LLM, from the first, that are run and fine-tuned; null runs all."
+    )
+    finetune_soft_tokens: bool = Field(True, description="Put projections of e_u and e_i into the query; false is text alone.")
+    finetune_max_length: AtLeastOne = Field(192, description="Tokens of a query at most; the budgets must fit into it.")
+    finetune_user_tokens: AtLeastOne = Field(48, description="Tokens of the user's text at most.")
+    finetune_title_tokens: AtLeastOne = Field(24, description="Tokens of an item's title at most.")
+    finetune_item_tokens: AtLeastOne = Field(32, description="Tokens of an item's text beside its title at most.")
+    finetune_batch_tokens: AtLeastOne = Field(4096, description="Tokens, padding included, that are encoded together.")
+    finetune_share_prefix: bool = Field(True, description="Run a user's part of the query through the LLM once for all items.")
     lora_r: AtLeastOne = Field(32, description="Rank of the LoRA layers.")
     lora_alpha: Positive = Field(
         64.0, description="Scale of the LoRA layers; they add lora_alpha / lora_r times their product."
@@ -183,24 +189,30 @@ class HNLMSettings(BaseModel):
     lora_targets: list[str] = Field(
         ["q_proj", "k_proj", "v_proj", "o_proj"], description="Linear layers of the LLM that get LoRA layers."
     )
-    tune_quantization: Literal["none", "4bit", "8bit"] = Field(
-        "4bit", description="Weights of the LLM while it is tuned and encodes: 4bit is NF4 with double quantisation (QLoRA)."
+    finetune_quantization: Literal["none", "4bit", "8bit"] = Field(
+        "4bit",
+        description="Weights of the LLM while it is fine-tuned and encodes: 4bit is NF4 with double quantisation (QLoRA).",
     )
-    tune_negatives: Literal["teacher", "random"] = Field(
-        "teacher", description="Item that a query is tuned towards: the teacher's hard negative, or a random one (ablation)."
+    finetune_negatives: Literal["teacher", "random"] = Field(
+        "teacher",
+        description="Item that a query is fine-tuned towards: the teacher's hard negative, or a random one (ablation).",
     )
-    tune_steps: Annotated[int, Field(ge=0)] = Field(100, description="Steps of tuning; 0 leaves the LLM as it is (ablation).")
-    tune_batch_size: Annotated[int, Field(ge=2)] = Field(16, description="Pairs of a step and device.")
-    tune_accumulation: AtLeastOne = Field(1, description="Batches whose gradients make one step.")
-    tune_learning_rate: Positive = Field(3e-4, description="Learning rate of the LoRA layers.")
-    tune_projection_learning_rate: Positive = Field(5e-3, description="Learning rate of the projections of e_u and e_i.")
-    tune_temperature: Positive = Field(0.05, description="Temperature tau of the tuning loss.")
-    tune_contrast_weight: NonNegative = Field(1.0, description="Weight of the in-batch negatives beside the paired loss.")
-    tune_gradient_checkpointing: bool = Field(False, description="Recompute activations in tuning: less memory, more time.")
-    tune_save_steps: AtLeastOne = Field(25, description="Steps between checkpoints that a killed tuning goes on from.")
-    tune_seed: int = Field(0, description="Seed of tuning; independent of RecBole's seed.")
-    tune_heldout_users: Annotated[int, Field(ge=0)] = Field(
-        180, description="Users kept out of tuning to measure it, at most a tenth of all; with tuned_from any number."
+    finetune_steps: Annotated[int, Field(ge=0)] = Field(
+        100, description="Steps of fine-tuning; 0 leaves the LLM as it is (ablation)."
+    )
+    finetune_batch_size: Annotated[int, Field(ge=2)] = Field(16, description="Pairs of a step and device.")
+    finetune_accumulation: AtLeastOne = Field(1, description="Batches whose gradients make one step.")
+    finetune_learning_rate: Positive = Field(3e-4, description="Learning rate of the LoRA layers.")
+    finetune_projection_learning_rate: Positive = Field(5e-3, description="Learning rate of the projections of e_u and e_i.")
+    finetune_temperature: Positive = Field(0.05, description="Temperature tau of the fine-tuning loss.")
+    finetune_contrast_weight: NonNegative = Field(1.0, description="Weight of the in-batch negatives beside the paired loss.")
+    finetune_gradient_checkpointing: bool = Field(
+        False, description="Recompute activations in fine-tuning: less memory, more time."
+    )
+    finetune_save_steps: AtLeastOne = Field(25, description="Steps between checkpoints that a killed fine-tuning goes on from.")
+    finetune_seed: int = Field(0, description="Seed of fine-tuning; independent of RecBole's seed.")
+    finetune_heldout_users: Annotated[int, Field(ge=0)] = Field(
+        180, description="Users kept out of fine-tuning to measure it, at most a tenth of all; with finetune_from any number."
     )
 
     # --- alignment and loss ----------------------------------------------------------------------------------------
@@ -209,18 +221,20 @@ class HNLMSettings(BaseModel):
     contrast_temperature: Positive = Field(0.2, description="Temperature of the contrast term.")
     alignment_weight: NonNegative = Field(0.003, description="Weight of the two-way alignment of CF and text embeddings.")
     alignment_temperature: Positive = Field(0.2, description="Temperature of the alignment term.")
-    alignment_source: Literal["text", "profile", "tuned"] = Field(
+    alignment_source: Literal["text", "profile", "finetuned"] = Field(
         "text",
-        description="Text side of the alignment: items' own text, the LLM's profiles, or the tuned LLM's representation of "
-        "items (users: mean of their items, but for profiles).",
+        description="Text side of the alignment: items' own text, the LLM's profiles, or the fine-tuned LLM's representation "
+        "of items (users: mean of their items, but for profiles).",
     )
     alignment_max_batch: AtLeastOne = Field(
         1024, description="Unique users and items of a batch that enter the alignment at most."
     )
     rank_loss: Literal["bpr", "hinge"] = Field("bpr", description="Ranking loss.")
     margin: NonNegative = Field(0.3, description="Margin of the hinge loss.")
-    adapter_hidden_size: AtLeastOne = Field(128, description="Hidden width of the adapter f from text to CF space.")
-    adapter_learning_rate: Positive | None = Field(None, description="Learning rate of the adapter; null uses learning_rate.")
+    projector_hidden_size: AtLeastOne = Field(128, description="Hidden width of the projector f from text to CF space.")
+    projector_learning_rate: Positive | None = Field(
+        None, description="Learning rate of the projector; null uses learning_rate."
+    )
 
     # --- evaluation ------------------------------------------------------------------------------------------------
     eval_users_per_batch: AtLeastOne = Field(
@@ -251,12 +265,14 @@ class HNLMSettings(BaseModel):
 
     def _semantic_problems(self) -> list[str]:
         problems = []
-        if self.semantic_candidates and self.negative_route != "tuned":
-            problems.append("semantic_candidates needs negative_route tuned, whose LLM represents items and pairs in one space")
+        if self.semantic_candidates and self.negative_route != "finetuned":
+            problems.append(
+                "semantic_candidates needs negative_route finetuned, whose LLM represents items and pairs in one space"
+            )
         if self.semantic_candidates and self.negative_sampler not in {"dns", "dns_mn"}:
             problems.append(f"semantic_candidates needs negative_sampler dns or dns_mn, got {self.negative_sampler}")
-        if self.alignment_source == "tuned" and self.negative_route != "tuned" and self.reads_text_vectors:
-            problems.append("alignment_source tuned needs negative_route tuned")
+        if self.alignment_source == "finetuned" and self.negative_route != "finetuned" and self.reads_text_vectors:
+            problems.append("alignment_source finetuned needs negative_route finetuned")
         return problems
 
     def _sampler_problems(self) -> list[str]:
@@ -298,7 +314,7 @@ class HNLMSettings(BaseModel):
     @property
     def uses_semantic_candidates(self) -> bool:
         """Whether real items near z_ui join the candidates."""
-        return self.negative_route == "tuned" and self.semantic_candidates > 0
+        return self.negative_route == "finetuned" and self.semantic_candidates > 0
 
     @property
     def uses_pair_vectors(self) -> bool:

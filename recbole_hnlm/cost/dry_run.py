@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recbole_hnlm.cost.coverage import coverage_text, measure_coverage
-from recbole_hnlm.cost.planning import PlannedReplies, PlannedTuning, plan_replies, plan_tuning
+from recbole_hnlm.cost.planning import PlannedFinetuning, PlannedReplies, plan_finetuning, plan_replies
 from recbole_hnlm.cost.rates import Rate, expected_reply_tokens, find_rate
 from recbole_hnlm.cost.token_count import SAMPLE, TokenCounter, reply_opening
 from recbole_hnlm.data.loading import load_data
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["dry_run"]
 
 _LABELS = {"profiles_items": "item profiles", "profiles_users": "user profiles", "negatives": "hard negatives"}
-# Pairs per second of the embedded model on CPU (results/tuned.md): 1,600 pairs in 518 s, and the bench of encoding.
-_TUNED_PAIRS, _ENCODED_PAIRS = 3.0, 18.0
+# Pairs per second of the embedded model on CPU (results/finetuned.md): 1,600 pairs in 518 s, and the bench of encoding.
+_FINETUNED_PAIRS, _ENCODED_PAIRS = 3.0, 18.0
 _HOUR = 3600.0
 
 
@@ -65,9 +65,9 @@ def dry_run(config: Config, rate: str | None = None) -> str:
     plans = plan_replies(context, configured_identity(context.settings, context.device))
     if plans:
         parts.append(_replies_text(context, plans, counter, find_rate(rate, context, plans, counter)))
-    tuning = plan_tuning(context)
+    tuning = plan_finetuning(context)
     if tuning is not None:
-        parts.append(_tuning_text(context, tuning))
+        parts.append(_finetuning_text(context, tuning))
     if not plans and tuning is None:
         parts.append("LLM: 0 prompts, 0 tokens; only the text encoder runs")
     return "\n\n".join(parts)
@@ -130,21 +130,23 @@ def _time_text(context: StageContext, plans: list[PlannedReplies], rate: Rate) -
     )
 
 
-def _tuning_text(context: StageContext, plan: PlannedTuning) -> str:
+def _finetuning_text(context: StageContext, plan: PlannedFinetuning) -> str:
     settings = context.settings
     there = (
-        f"; {plan.adapters} tuned LLMs of this split are there, those of the same settings are reused" if plan.adapters else ""
+        f"; {plan.adapters} fine-tuned LLMs of this split are there, those of the same settings are reused"
+        if plan.adapters
+        else ""
     )
     lines = [
-        f"tuned route, LLM {settings.llm_model}: a teacher of {settings.teacher_epochs} epochs first{there}",
-        f"  tuning: {plan.steps:,} steps, {plan.pairs:,} pairs drawn from {plan.available:,}, {plan.tokens:,} tokens at most",
+        f"fine-tuned route, LLM {settings.llm_model}: a teacher of {settings.teacher_epochs} epochs first{there}",
+        f"  fine-tuning: {plan.steps:,} steps, {plan.pairs:,} pairs of {plan.available:,}, {plan.tokens:,} tokens at most",
         f"  vectors: {plan.pair_vectors:,} pairs and {plan.item_vectors:,} items, {plan.vector_tokens:,} tokens at most",
     ]
     if settings.llm_model == EMBEDDED_MODEL and context.device.startswith("cpu"):
-        seconds = plan.pairs / _TUNED_PAIRS + (plan.pair_vectors + plan.item_vectors) / _ENCODED_PAIRS
+        seconds = plan.pairs / _FINETUNED_PAIRS + (plan.pair_vectors + plan.item_vectors) / _ENCODED_PAIRS
         lines.append(
-            f"time: about {seconds / _HOUR:.2f} hours besides the teacher, {_TUNED_PAIRS:.0f} pairs/s of tuning (1 core), "
-            f"{_ENCODED_PAIRS:.0f} vectors/s (2 cores) (stated: the embedded model, results/tuned.md)"
+            f"time: about {seconds / _HOUR:.2f} hours besides the teacher, {_FINETUNED_PAIRS:.0f} pairs/s of fine-tuning (1 "
+            f"core), {_ENCODED_PAIRS:.0f} vectors/s (2 cores) (stated: the embedded model, results/finetuned.md)"
         )
     else:
         lines.append(f"time: no rate is known for {settings.llm_model} on {context.device}")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from recbole_hnlm.llm.replies import ReplyFormat
     from recbole_hnlm.stages.context import StageContext
 
-__all__ = ["PlannedReplies", "PlannedTuning", "plan_replies", "plan_tuning"]
+__all__ = ["PlannedFinetuning", "PlannedReplies", "plan_finetuning", "plan_replies"]
 
 _STAND_IN = "This person enjoys"
 _STAND_IN_WORDS = ("classic", "comedy", "and", "drama", "films", "with", "strong", "characters", "or", "adventure")
@@ -53,18 +53,18 @@ class PlannedReplies:
 
 
 @dataclass(frozen=True)
-class PlannedTuning:
-    """Work of the tuned route.
+class PlannedFinetuning:
+    """Work of the fine-tuned route.
 
     Attributes:
-        steps: steps of tuning.
-        pairs: pairs that tuning reads.
-        available: training pairs that tuning may draw from.
-        tokens: tokens that tuning reads at most.
+        steps: steps of fine-tuning.
+        pairs: pairs that fine-tuning reads.
+        available: training pairs that fine-tuning may draw from.
+        tokens: tokens that fine-tuning reads at most.
         pair_vectors: pairs whose z_ui is made.
         item_vectors: items whose representation is made.
         vector_tokens: tokens that making the vectors reads at most, a user's part counted for each pair.
-        adapters: tuned LLMs of this split that lie there already, of these or other settings.
+        adapters: fine-tuned LLMs of this split that lie there already, of these or other settings.
     """
 
     steps: int
@@ -164,28 +164,28 @@ def plan_replies(context: StageContext, identity: ModelIdentity) -> list[Planned
     return plans
 
 
-def plan_tuning(context: StageContext) -> PlannedTuning | None:
-    """Plan tuning and its vectors; None where the settings use no tuned LLM. The teacher is not trained for it."""
+def plan_finetuning(context: StageContext) -> PlannedFinetuning | None:
+    """Plan fine-tuning and its vectors; None where the settings use no fine-tuned LLM. The teacher is not trained for it."""
     if "finetune" not in stages_needed(context.settings):
         return None
-    from recbole_hnlm.finetune.evaluation import choose_heldout_users  # noqa: PLC0415 -- only the tuned route needs it
+    from recbole_hnlm.finetune.evaluation import choose_heldout_users  # noqa: PLC0415 -- only the fine-tuned route needs it
 
     settings, training = context.settings, context.training
-    heldout = choose_heldout_users(training, settings.tune_heldout_users, settings.tune_seed)
+    heldout = choose_heldout_users(training, settings.finetune_heldout_users, settings.finetune_seed)
     may_draw = context.items_with_text[training.items] & ~np.isin(training.users, heldout)
-    pairs = settings.tune_steps * settings.tune_batch_size * settings.tune_accumulation
+    pairs = settings.finetune_steps * settings.finetune_batch_size * settings.finetune_accumulation
     kinds = kinds_needed(settings)
     pair_vectors = len(context.chosen_pairs) if "pairs" in kinds else 0
-    item_vectors = int(context.items_with_text.sum()) if "tuned_items" in kinds else 0
+    item_vectors = int(context.items_with_text.sum()) if "finetuned_items" in kinds else 0
     # An item's sequence is a query without, at least, the user's text.
-    query, item = settings.tuned_max_length, max(1, settings.tuned_max_length - settings.tuned_user_tokens)
-    return PlannedTuning(
-        steps=settings.tune_steps,
+    query, item = settings.finetune_max_length, max(1, settings.finetune_max_length - settings.finetune_user_tokens)
+    return PlannedFinetuning(
+        steps=settings.finetune_steps,
         pairs=pairs,
         available=int(may_draw.sum()),
         tokens=pairs * (query + 2 * item),
         pair_vectors=pair_vectors,
         item_vectors=item_vectors,
         vector_tokens=pair_vectors * query + item_vectors * item,
-        adapters=len(list((context.split_artifacts / "tuned").glob("*/manifest.json"))),
+        adapters=len(list((context.split_artifacts / "finetuned").glob("*/manifest.json"))),
     )

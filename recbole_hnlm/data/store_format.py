@@ -19,7 +19,7 @@ __all__ = ["REBUILD_STORE", "STORE_FORMAT", "StoreIdentity", "StoreKind", "integ
 STORE_FORMAT = 1
 #: What to do about a store that is refused; to be formatted with its ``folder``.
 REBUILD_STORE = "delete {folder} and run `recbole-hnlm encode` with the same keys"
-StoreKind = Literal["pairs", "item_texts", "item_profiles", "user_profiles", "tuned_items"]
+StoreKind = Literal["pairs", "item_texts", "item_profiles", "user_profiles", "finetuned_items"]
 
 _SAMPLED_ROWS = 256
 

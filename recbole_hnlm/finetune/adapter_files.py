@@ -1,4 +1,4 @@
-"""What tuning leaves behind: LoRA weights and projections as safetensors, and a manifest that says what they belong to."""
+"""What fine-tuning leaves behind: LoRA weights and projections as safetensors, and a manifest that says what they belong to."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
     from recbole_hnlm.config.settings import HNLMSettings
     from recbole_hnlm.finetune.encoder import HardNegativeEncoder
 
-__all__ = ["AdapterIdentity", "load_adapter", "put_state", "read_manifest", "save_adapter", "tuning_keys", "whole_state"]
+__all__ = ["AdapterIdentity", "finetune_keys", "load_adapter", "put_state", "read_manifest", "save_adapter", "whole_state"]
 
 ADAPTER_FORMAT = 1
 _WEIGHTS, _MANIFEST = "adapter.safetensors", "manifest.json"
 
 
-def tuning_keys(settings: HNLMSettings) -> dict[str, Any]:
-    """Return the keys on which the tuned weights depend, beside the LLM, the teacher and the form of the prompts."""
+def finetune_keys(settings: HNLMSettings) -> dict[str, Any]:
+    """Return the keys on which the fine-tuned weights depend, beside the LLM, the teacher and the form of the prompts."""
     names = [name for name in type(settings).model_fields if name.startswith(("lora_", "tune_"))]
-    free = {"tune_save_steps", "tune_gradient_checkpointing"}
+    free = {"finetune_save_steps", "finetune_gradient_checkpointing"}
     return {name: getattr(settings, name) for name in names if name not in free}
 
 
 @dataclass(frozen=True)
 class AdapterIdentity:
-    """What tuned weights belong to; loading compares every field.
+    """What fine-tuned weights belong to; loading compares every field.
 
     Attributes:
         model: the LLM, with revision and precision (``ModelIdentity.key``).
         teacher: digest of the teacher.
         prompts: digest of the form of the prompts (``prompting_digest``).
         inputs: digest over the texts of users and items.
-        keys: digest over the keys of tuning.
+        keys: digest over the keys of fine-tuning.
     """
 
     model: str
@@ -83,21 +83,25 @@ def save_adapter(
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read the manifest of tuned weights.
+    """Read the manifest of fine-tuned weights.
 
     Raises:
         ArtifactError: there is none, or it is not one of ours.
     """
     if not (folder / _MANIFEST).exists():
-        raise ArtifactError(f"{folder} holds no tuned adapter (no {_MANIFEST}): run `recbole-hnlm finetune` with the same keys")
+        raise ArtifactError(
+            f"{folder} holds no fine-tuned adapter (no {_MANIFEST}): run `recbole-hnlm finetune` with the same keys"
+        )
     manifest = read_json(folder / _MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("format") != ADAPTER_FORMAT or "identity" not in manifest:
-        raise ArtifactError(f"{folder / _MANIFEST} is no manifest of format {ADAPTER_FORMAT}: delete {folder} and tune again")
+        raise ArtifactError(
+            f"{folder / _MANIFEST} is no manifest of format {ADAPTER_FORMAT}: delete {folder} and fine-tune again"
+        )
     return manifest
 
 
 def load_adapter(folder: Path, encoder: HardNegativeEncoder, identity: AdapterIdentity | None = None) -> dict[str, Any]:
-    """Put tuned weights into an encoder; never leaves it half loaded or untuned.
+    """Put fine-tuned weights into an encoder; never leaves it half loaded or untuned.
 
     Args:
         folder: where :func:`save_adapter` wrote.
@@ -114,14 +118,16 @@ def load_adapter(folder: Path, encoder: HardNegativeEncoder, identity: AdapterId
     if identity is not None and manifest["identity"] != asdict(identity):
         found, wanted = manifest["identity"], asdict(identity)
         wrong = [f"{name} is {found.get(name)}, expected {wanted[name]}" for name in wanted if found.get(name) != wanted[name]]
-        raise ArtifactError(f"the adapter in {folder} belongs to something else: {'; '.join(wrong)}; delete it and tune again")
+        raise ArtifactError(
+            f"the adapter in {folder} belongs to something else: {'; '.join(wrong)}; delete it and fine-tune again"
+        )
     weights = folder / _WEIGHTS
     if file_digest(weights) != manifest["sha256"]:
-        raise ArtifactError(f"{weights} is damaged: its SHA-256 is not the manifest's; delete {folder} and tune again")
+        raise ArtifactError(f"{weights} is damaged: its SHA-256 is not the manifest's; delete {folder} and fine-tune again")
     try:
         state = load_tensors(weights.read_bytes())
     except (SafetensorError, OSError) as error:
-        raise ArtifactError(f"{weights} cannot be read ({error}); delete {folder} and tune again") from error
+        raise ArtifactError(f"{weights} cannot be read ({error}); delete {folder} and fine-tune again") from error
     put_state(encoder, state, str(weights))
     return manifest
 
@@ -137,7 +143,7 @@ def put_state(encoder: HardNegativeEncoder, state: Mapping[str, torch.Tensor], s
         unmatched = sorted(own.keys() ^ state.keys()) or [name for name in own if own[name].shape != state[name].shape]
         raise ArtifactError(
             f"{source} does not fit the LLM with these lora_ keys ({len(unmatched)} tensors differ, first {unmatched[0]}); "
-            "tune again, or use the keys that it was tuned with"
+            "fine-tune again, or use the keys that it was fine-tuned with"
         )
     with torch.no_grad():
         for name, tensor in own.items():

@@ -1,9 +1,9 @@
-"""Do the tuned LLM, or the items' texts, know something of a user's taste that the teacher does not?
+"""Do the fine-tuned LLM, or the items' texts, know something of a user's taste that the teacher does not?
 
 A look before any training on their vectors: whatever training makes of z_ui, it passes on what z_ui holds. Where adding a
 source's scores to the teacher's ranks a user's validation items no better than the teacher alone, training has little to gain.
 
-Validation interactions are read here to measure, and nowhere else on the LLM's side: nothing that is tuned or trained sees
+Validation interactions are read here to measure, and nowhere else on the LLM's side: nothing that is fine-tuned or trained sees
 them.
 
 Symbols: N held-out users, I items including the padding id 0.
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from recbole_hnlm.finetune.encoder import HardNegativeEncoder
     from recbole_hnlm.finetune.evaluation import HeldOut
     from recbole_hnlm.finetune.prompting import PairPrompts
-    from recbole_hnlm.finetune.run import TunedLLM
-    from recbole_hnlm.finetune.texts import TunedTexts
+    from recbole_hnlm.finetune.run import FinetunedLLM
+    from recbole_hnlm.finetune.texts import FinetuneTexts
 
 __all__ = [
     "added_value",
@@ -63,7 +63,7 @@ def pairs_per_user(
 def llm_scores(  # noqa: PLR0917 -- what an encoder needs, and what it is to encode
     encoder: HardNegativeEncoder,
     prompts: PairPrompts,
-    texts: TunedTexts,
+    texts: FinetuneTexts,
     pairs: tuple[NDArray[np.int64], NDArray[np.int64]],
     users: NDArray[np.int64],
     items: NDArray[np.int64],
@@ -72,7 +72,7 @@ def llm_scores(  # noqa: PLR0917 -- what an encoder needs, and what it is to enc
     """Score items for users by the mean, over a user's pairs, of their representations' cosine to z_ui.
 
     Args:
-        encoder: tuned.
+        encoder: fine-tuned.
         prompts: sequences.
         texts: texts by internal id.
         pairs: users and items of the pairs, int64 ``[P]`` each; every user has one at least.
@@ -199,16 +199,18 @@ def text_scores(
 
 
 def measure_added_value(
-    tuned: TunedLLM, encoder: HardNegativeEncoder, validation: tuple[NDArray[np.int64], NDArray[np.int64]]
+    finetuned: FinetunedLLM, encoder: HardNegativeEncoder, validation: tuple[NDArray[np.int64], NDArray[np.int64]]
 ) -> dict[str, dict[str, Any] | None]:
-    """Compare what the tuned LLM (``llm``) and the text encoder alone (``text``) add; see :func:`added_value`."""
-    context, heldout, settings = tuned.context, tuned.heldout, tuned.settings
+    """Compare what the fine-tuned LLM (``llm``) and the text encoder alone (``text``) add; see :func:`added_value`."""
+    context, heldout, settings = finetuned.context, finetuned.heldout, finetuned.settings
     shown = np.flatnonzero(~heldout.excluded.all(axis=0))
-    pairs = pairs_per_user(context.training, heldout.users, context.items_with_text, settings.tune_seed)
-    texts = tuned.item_text_vectors()
+    pairs = pairs_per_user(context.training, heldout.users, context.items_with_text, settings.finetune_seed)
+    texts = finetuned.item_text_vectors()
     teacher = context.teacher.scores(heldout.users)
     sources = {
-        "llm": llm_scores(encoder, tuned.prompts, tuned.texts, pairs, heldout.users, shown, settings.tuned_batch_tokens),
+        "llm": llm_scores(
+            encoder, finetuned.prompts, finetuned.texts, pairs, heldout.users, shown, settings.finetune_batch_tokens
+        ),
         "text": text_scores(context.training, texts.vectors, texts.mask, heldout.users, shown),
     }
     found: dict[str, dict[str, Any] | None] = {}

@@ -1,4 +1,4 @@
-"""The tuned LLM as an encoder: one class for training and for inference.
+"""The fine-tuned LLM as an encoder: one class for training and for inference.
 
 Symbols: B rows, L positions, P positions of the users' shared part, H hidden size of the LLM, d size of the teacher's vectors,
 U users and I items including the padding id 0.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from recbole_hnlm.data.teacher import Teacher
 
-# Length of an untrained soft token, as a multiple of a word embedding's; chosen by trial (results/tuned.md), not tuned finely.
+# Length of an untrained soft token, as a multiple of a word embedding's; chosen by trial (results/finetuned.md), not finely.
 _SOFT_GAIN = 8.0
 
 __all__ = ["HardNegativeEncoder", "pool_positions", "standardised"]
@@ -62,8 +62,8 @@ class HardNegativeEncoder(nn.Module):
 
     Source: HNLMRec (arXiv 2504.04726), SPEC section 1, step 3. Departures: collaborative vectors enter as soft tokens rather
     than as text; users and items share one projection, since the teacher compares them by inner products, so that what W
-    learns from items holds for users that tuning never saw; training and inference share prompt, pooling and normalisation by
-    being the same code.
+    learns from items holds for users that fine-tuning never saw; training and inference share prompt, pooling and
+    normalisation by being the same code.
 
     Attributes:
         projections: W and b, under ``shared``.
@@ -127,7 +127,7 @@ class HardNegativeEncoder(nn.Module):
         return self.word_embeddings.weight.device
 
     def train(self, mode: bool = True) -> HardNegativeEncoder:
-        """Switch between tuning and inference; layers in 4 bits stay as they are.
+        """Switch between fine-tuning and inference; layers in 4 bits stay as they are.
 
         In inference bitsandbytes repacks such a layer's weights for the CPU, once and for all, and its product with repacked
         weights passes no gradient on: a single evaluation would silently stop the layers below from learning.
@@ -139,7 +139,7 @@ class HardNegativeEncoder(nn.Module):
         return self
 
     def trained_state(self) -> Mapping[str, torch.Tensor]:
-        """Return the parameters that tuning changes, by name; under FSDP each process holds a part of them."""
+        """Return the parameters that fine-tuning changes, by name; under FSDP each process holds a part of them."""
         return {name: parameter.detach() for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def _autocast(self) -> Any:

@@ -1,4 +1,4 @@
-"""How well z_ui finds the teacher's hard negatives of users that tuning never saw, among all items.
+"""How well z_ui finds the teacher's hard negatives of users that fine-tuning never saw, among all items.
 
 Symbols: N held-out users with one pair each, I items including the padding id 0, H the dimension of the vectors.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from recbole_hnlm.data.training import TrainingInteractions
     from recbole_hnlm.finetune.encoder import HardNegativeEncoder
     from recbole_hnlm.finetune.prompting import PairPrompts
-    from recbole_hnlm.finetune.texts import TunedTexts
+    from recbole_hnlm.finetune.texts import FinetuneTexts
     from recbole_hnlm.finetune.triples import TripleDataset
 
 __all__ = [
@@ -34,14 +34,14 @@ __all__ = [
 
 
 def choose_heldout_users(
-    training: TrainingInteractions, count: int, seed: int, *, tuned_here: bool = True
+    training: TrainingInteractions, count: int, seed: int, *, finetuned_here: bool = True
 ) -> NDArray[np.int64]:
-    """Choose users with training interactions to keep out of tuning: ``count``, at most a tenth of all; sorted ids.
+    """Choose users with training interactions to keep out of fine-tuning: ``count``, at most a tenth of all; sorted ids.
 
-    Where nothing is tuned on the dataset, all of its users may be chosen.
+    Where nothing is fine-tuned on the dataset, all of its users may be chosen.
     """
     active = np.unique(training.users)
-    size = min(count, len(active) // 10 if tuned_here else len(active))
+    size = min(count, len(active) // 10 if finetuned_here else len(active))
     return np.sort(np.random.default_rng([seed, 0x4E4C]).choice(active, size=size, replace=False))
 
 
@@ -115,7 +115,7 @@ def baselines(heldout: HeldOut, training: TrainingInteractions, teacher: Teacher
 
 
 def evaluate_encoder(
-    encoder: HardNegativeEncoder, prompts: PairPrompts, texts: TunedTexts, heldout: HeldOut, budget: int
+    encoder: HardNegativeEncoder, prompts: PairPrompts, texts: FinetuneTexts, heldout: HeldOut, budget: int
 ) -> dict[str, float]:
     """Rank all items by the cosine of their representation to z_ui.
 

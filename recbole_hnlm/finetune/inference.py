@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from recbole_hnlm.finetune.encoder import HardNegativeEncoder
     from recbole_hnlm.finetune.prompting import PairPrompts
-    from recbole_hnlm.finetune.texts import TunedTexts
+    from recbole_hnlm.finetune.texts import FinetuneTexts
 
 __all__ = ["PairOrder", "encode_items", "encode_pairs", "order_pairs", "token_batches"]
 
@@ -43,7 +43,7 @@ def token_batches(lengths: Sequence[int], budget: int) -> Iterator[slice]:
 
 @torch.no_grad()
 def encode_items(
-    encoder: HardNegativeEncoder, prompts: PairPrompts, texts: TunedTexts, items: Sequence[int], budget: int
+    encoder: HardNegativeEncoder, prompts: PairPrompts, texts: FinetuneTexts, items: Sequence[int], budget: int
 ) -> NDArray[np.float32]:
     """Return the representations of items, float32 ``[N, H]``, in the order of ``items`` (internal ids)."""
     encoder.eval()
@@ -70,7 +70,7 @@ class PairOrder:
     items: NDArray[np.int64]
 
 
-def order_pairs(prompts: PairPrompts, texts: TunedTexts, users: NDArray[np.int64], items: NDArray[np.int64]) -> PairOrder:
+def order_pairs(prompts: PairPrompts, texts: FinetuneTexts, users: NDArray[np.int64], items: NDArray[np.int64]) -> PairOrder:
     """Order pairs by the length of the user's part, then by user, then by the length of the item's part.
 
     The order depends on the pairs and texts alone, so that an interrupted encoding goes on where it stopped.
@@ -86,12 +86,18 @@ def order_pairs(prompts: PairPrompts, texts: TunedTexts, users: NDArray[np.int64
 
 @torch.no_grad()
 def encode_pairs(
-    encoder: HardNegativeEncoder, prompts: PairPrompts, texts: TunedTexts, pairs: PairOrder, budget: int, *, share: bool = True
+    encoder: HardNegativeEncoder,
+    prompts: PairPrompts,
+    texts: FinetuneTexts,
+    pairs: PairOrder,
+    budget: int,
+    *,
+    share: bool = True,
 ) -> Iterator[NDArray[np.float32]]:
     """Encode z_ui batch by batch, in the pairs' order.
 
     Args:
-        encoder: tuned.
+        encoder: fine-tuned.
         prompts: sequences.
         texts: texts by internal id.
         pairs: what to encode.

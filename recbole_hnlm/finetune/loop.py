@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from recbole_hnlm.config.settings import HNLMSettings
-    from recbole_hnlm.finetune.objective import TripleCollator, TuningObjective
+    from recbole_hnlm.finetune.objective import FinetuneObjective, TripleCollator
     from recbole_hnlm.finetune.triples import TripleDataset
 
-__all__ = ["complete_checkpoints", "step_of", "tune"]
+__all__ = ["complete_checkpoints", "finetune", "step_of"]
 
 _WEIGHTS = "trained.safetensors"
 _STATE = "trainer_state.json"
@@ -47,7 +47,7 @@ class _Progress(TrainerCallback):
         self._bar = tqdm(
             total=state.max_steps,
             initial=state.global_step,
-            desc="tuning",
+            desc="fine-tuning",
             unit="step",
             dynamic_ncols=True,
             disable=not (self._show and state.is_world_process_zero),
@@ -69,10 +69,10 @@ class _Progress(TrainerCallback):
 
 
 class _Arguments(TrainingArguments):
-    """TrainingArguments that tune on one device in a process, whatever else is visible.
+    """TrainingArguments that fine-tune on one device in a process, whatever else is visible.
 
     The Trainer would spread each batch over all GPUs that one process sees (``nn.DataParallel``). The loss compares the triples
-    of a batch with each other, and what ``tune_batch_size`` says would no longer be its size.
+    of a batch with each other, and what ``finetune_batch_size`` says would no longer be its size.
     """
 
     @property
@@ -80,7 +80,7 @@ class _Arguments(TrainingArguments):
         return min(1, super().n_gpu)
 
 
-class _TuningTrainer(Trainer):
+class _FinetuneTrainer(Trainer):
     """The Trainer with two learning rates, our order of triples, and checkpoints of the trained weights alone."""
 
     optimizer: Any
@@ -91,7 +91,7 @@ class _TuningTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         dataset = self.train_dataset if train_dataset is None else train_dataset
-        return EpochSampler(len(dataset), self._settings.tune_seed, dataset=dataset)
+        return EpochSampler(len(dataset), self._settings.finetune_seed, dataset=dataset)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -101,8 +101,8 @@ class _TuningTrainer(Trainer):
                     parts["projections." in name].append(parameter)
             settings = self._settings
             groups = [
-                {"params": parts[False], "lr": settings.tune_learning_rate},
-                {"params": parts[True], "lr": settings.tune_projection_learning_rate},
+                {"params": parts[False], "lr": settings.finetune_learning_rate},
+                {"params": parts[True], "lr": settings.finetune_projection_learning_rate},
             ]
             self.optimizer = torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.0)
         return self.optimizer
@@ -113,8 +113,8 @@ class _TuningTrainer(Trainer):
             kept = complete_checkpoints(Path(self.args.output_dir))
             last = f"the checkpoint of step {step_of(kept[-1])} is kept" if kept else "no checkpoint was written yet"
             raise HNLMError(
-                f"tuning diverged: the loss is {float(loss.detach())} at step {self.state.global_step + 1}; {last}; "
-                "lower tune_learning_rate and tune_projection_learning_rate, or raise tune_temperature"
+                f"fine-tuning diverged: the loss is {float(loss.detach())} at step {self.state.global_step + 1}; {last}; "
+                "lower finetune_learning_rate and finetune_projection_learning_rate, or raise finetune_temperature"
             )
         return (loss, {}) if return_outputs else loss
 
@@ -157,7 +157,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 def complete_checkpoints(folder: Path) -> list[Path]:
-    """Return the complete checkpoints of an interrupted tuning by ascending step; what a kill left half-written is not listed.
+    """Return the complete checkpoints of an interrupted fine-tuning by ascending step, without half-written ones.
 
     The Trainer writes its state last.
     """
@@ -191,19 +191,19 @@ def _arguments(settings: HNLMSettings, folder: Path, device: torch.device) -> Tr
     half = device.type == "cuda" and compute_dtype(settings.llm_dtype, str(device)) == torch.float16
     return _Arguments(
         output_dir=str(folder),
-        max_steps=settings.tune_steps,
-        per_device_train_batch_size=settings.tune_batch_size,
-        gradient_accumulation_steps=settings.tune_accumulation,
-        learning_rate=settings.tune_learning_rate,
+        max_steps=settings.finetune_steps,
+        per_device_train_batch_size=settings.finetune_batch_size,
+        gradient_accumulation_steps=settings.finetune_accumulation,
+        learning_rate=settings.finetune_learning_rate,
         lr_scheduler_type="linear",
-        warmup_steps=min(10, settings.tune_steps // 2),
+        warmup_steps=min(10, settings.finetune_steps // 2),
         weight_decay=0.0,
         max_grad_norm=1.0,
         # The encoder casts by itself; this scales the loss, without which small gradients are 0 in float16.
         fp16=half,
-        gradient_checkpointing=settings.tune_gradient_checkpointing,
+        gradient_checkpointing=settings.finetune_gradient_checkpointing,
         save_strategy="steps",
-        save_steps=settings.tune_save_steps,
+        save_steps=settings.finetune_save_steps,
         save_total_limit=2,
         logging_steps=10,
         logging_nan_inf_filter=False,
@@ -212,15 +212,15 @@ def _arguments(settings: HNLMSettings, folder: Path, device: torch.device) -> Tr
         remove_unused_columns=False,
         dataloader_drop_last=True,
         use_cpu=device.type == "cpu",
-        seed=settings.tune_seed,
+        seed=settings.finetune_seed,
         ddp_find_unused_parameters=False,
         # The buffers are the teacher's vectors of all users and items, the same in every process and for good.
         ddp_broadcast_buffers=False,
     )
 
 
-def tune(
-    objective: TuningObjective,
+def finetune(
+    objective: FinetuneObjective,
     dataset: TripleDataset,
     collator: TripleCollator,
     settings: HNLMSettings,
@@ -231,7 +231,7 @@ def tune(
     on_evaluate: Callable[[int], None] | None = None,
     evaluate_every: int = 50,
 ) -> list[dict[str, float]]:
-    """Tune for ``tune_steps`` steps, going on from the last checkpoint in ``folder``.
+    """Fine-tune for ``finetune_steps`` steps, going on from the last checkpoint in ``folder``.
 
     Data parallelism and FSDP come from the launcher: ``torchrun`` or ``accelerate launch`` around the same command. Under FSDP
     the objective's parameters come back spread over the processes.
@@ -260,20 +260,20 @@ def tune(
     for path in folder.glob("checkpoint-*"):
         if path not in checkpoints:
             shutil.rmtree(path, ignore_errors=True)
-    if settings.tune_steps == 0:
+    if settings.finetune_steps == 0:
         return []
     if checkpoints:
         _require_own_form(checkpoints[-1])
     arguments = _arguments(settings, folder, torch.device(device))
     try:
-        trainer = _TuningTrainer(
+        trainer = _FinetuneTrainer(
             settings=settings, model=objective, args=arguments, train_dataset=dataset, data_collator=collator
         )
         for callback in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(callback)
         trainer.add_callback(_Progress(show_progress, on_evaluate, evaluate_every))
         if checkpoints:
-            _logger.info("tuning goes on from step %d", step_of(checkpoints[-1]))
+            _logger.info("fine-tuning goes on from step %d", step_of(checkpoints[-1]))
         trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
     except OSError as error:
         raise ArtifactError(
@@ -283,9 +283,9 @@ def tune(
         if not is_out_of_memory(error):
             raise
         raise BackendError(
-            f"memory ran out on {device} while tuning with tune_batch_size {settings.tune_batch_size} and tuned_max_length "
-            f"{settings.tuned_max_length}; lower either (tune_accumulation keeps the effective batch), or set "
-            "tune_gradient_checkpointing to true"
+            f"memory ran out on {device} while fine-tuning with finetune_batch_size {settings.finetune_batch_size} and "
+            f"finetune_max_length {settings.finetune_max_length}; lower either (finetune_accumulation keeps the effective "
+            "batch), or set finetune_gradient_checkpointing to true"
         ) from error
     history = trainer.state.log_history
     return [{"step": float(entry["step"]), "loss": float(entry["loss"])} for entry in history if "loss" in entry]

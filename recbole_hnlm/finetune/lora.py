@@ -1,4 +1,4 @@
-"""The LLM in 4 bits with LoRA layers on it, ready to be tuned or to be run with tuned weights."""
+"""The LLM in 4 bits with LoRA layers on it, ready to be fine-tuned or to be run with fine-tuned weights."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = ["build_encoder", "keep_layers", "max_positions", "require_targets"]
 def build_encoder(
     settings: HNLMSettings, teacher: Teacher, device: str, *, lora: bool = True, host_memory: bool = False
 ) -> tuple[HardNegativeEncoder, PreTrainedTokenizerBase]:
-    """Load the LLM as ``tune_quantization`` says and put LoRA layers and projections on it, all untrained.
+    """Load the LLM as ``finetune_quantization`` says and put LoRA layers and projections on it, all untrained.
 
     An untrained LoRA layer adds zero, so what comes back is the LLM as it was, behind random projections.
 
     Args:
-        settings: ``llm_*``, ``tune_quantization``, ``lora_*``, ``tuned_pooling`` and ``tune_seed`` are read.
+        settings: ``llm_*``, ``finetune_quantization``, ``lora_*``, ``finetune_pooling`` and ``finetune_seed`` are read.
         teacher: supplies the collaborative vectors.
         device: torch device.
         lora: whether to add LoRA layers.
@@ -43,20 +43,20 @@ def build_encoder(
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training  # noqa: PLC0415 -- takes seconds
 
     dtype = compute_dtype(settings.llm_dtype, device)
-    own = {"llm_quantization": settings.tune_quantization, "llm_dtype": str(dtype).removeprefix("torch.")}
+    own = {"llm_quantization": settings.finetune_quantization, "llm_dtype": str(dtype).removeprefix("torch.")}
     try:
         loaded = load_model(settings.model_copy(update=own), "cpu" if host_memory else device)
     except BackendError as error:
-        if settings.tune_quantization == "none":
+        if settings.finetune_quantization == "none":
             raise
-        raise BackendError(f"{error}; if bitsandbytes is what fails, use --tune_quantization=none") from error
+        raise BackendError(f"{error}; if bitsandbytes is what fails, use --finetune_quantization=none") from error
     model: Any = loaded.model
-    keep_layers(model, settings.tuned_layers)
-    # The attention for decoding on a CPU is made for inference; tuning takes PyTorch's own.
+    keep_layers(model, settings.finetune_layers)
+    # The attention for decoding on a CPU is made for inference; fine-tuning takes PyTorch's own.
     model.set_attn_implementation("sdpa")
-    if settings.tune_quantization != "none":
+    if settings.finetune_quantization != "none":
         _silence_bitsandbytes()
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=settings.tune_gradient_checkpointing)
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=settings.finetune_gradient_checkpointing)
     else:
         model.requires_grad_(requires_grad=False)
     if lora:
@@ -70,14 +70,14 @@ def build_encoder(
         )
         # torch.manual_seed seeds the GPUs as well; of these the LLM's own is the one that is used.
         with torch.random.fork_rng([torch.device(device)] if torch.device(device).type == "cuda" else []):
-            torch.manual_seed(settings.tune_seed)
+            torch.manual_seed(settings.finetune_seed)
             model = get_peft_model(model, config)
     encoder = HardNegativeEncoder(
         model,
         teacher,
-        pooling=settings.tuned_pooling,
+        pooling=settings.finetune_pooling,
         dtype=dtype,
-        seed=settings.tune_seed,
+        seed=settings.finetune_seed,
     )
     return encoder, loaded.tokenizer
 
@@ -96,9 +96,11 @@ def keep_layers(model: Any, count: int | None) -> None:
         return
     decoder = getattr(model, model.base_model_prefix)
     if not isinstance(getattr(decoder, "layers", None), nn.ModuleList):
-        raise ConfigError(f"tuned_layers cannot shorten a {type(model).__name__}; use --tuned_layers=null")
+        raise ConfigError(f"finetune_layers cannot shorten a {type(model).__name__}; use --finetune_layers=null")
     if count > len(decoder.layers):
-        raise ConfigError(f"tuned_layers is {count}, but the LLM has {len(decoder.layers)} layers; lower it, or null for all")
+        raise ConfigError(
+            f"finetune_layers is {count}, but the LLM has {len(decoder.layers)} layers; lower it, or null for all"
+        )
     decoder.layers = decoder.layers[:count]
     decoder.config.num_hidden_layers = count
 

@@ -1,4 +1,4 @@
-"""From triples to the tuning loss."""
+"""From triples to the fine-tuning loss."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from recbole_hnlm.data.training import TrainingInteractions
     from recbole_hnlm.finetune.encoder import HardNegativeEncoder
     from recbole_hnlm.finetune.prompting import PairPrompts
-    from recbole_hnlm.finetune.texts import TunedTexts
+    from recbole_hnlm.finetune.texts import FinetuneTexts
 
-__all__ = ["TripleCollator", "TuningObjective"]
+__all__ = ["FinetuneObjective", "TripleCollator"]
 
 
 class TripleCollator:
@@ -28,13 +28,13 @@ class TripleCollator:
     Symbols: B triples, C distinct items of the batch.
     """
 
-    def __init__(self, prompts: PairPrompts, texts: TunedTexts, training: TrainingInteractions) -> None:
+    def __init__(self, prompts: PairPrompts, texts: FinetuneTexts, training: TrainingInteractions) -> None:
         """Take what sequences are made of, and the interactions that must not be taken for negatives."""
         self._prompts, self._texts, self._n_items = prompts, texts, training.n_items
         self._interacted = np.unique(training.users * np.int64(training.n_items) + training.items)
 
     def __call__(self, triples: Sequence[tuple[int, int, int]]) -> dict[str, torch.Tensor]:
-        """Return the arguments of :meth:`TuningObjective.forward`."""
+        """Return the arguments of :meth:`FinetuneObjective.forward`."""
         users, items, hard = (np.array(column, dtype=np.int64) for column in zip(*triples, strict=True))
         distinct, places = np.unique(np.concatenate([hard, items]), return_inverse=True)
         texts, prompts = self._texts, self._prompts
@@ -68,11 +68,11 @@ class TripleCollator:
         }
 
 
-class TuningObjective(nn.Module):
+class FinetuneObjective(nn.Module):
     """The encoder with its loss, in the form that the transformers ``Trainer`` asks for.
 
-    Formula: the paired loss of SPEC section 1, step 3, plus ``tune_contrast_weight`` times InfoNCE over the items of the batch.
-    Source: HNLMRec (arXiv 2504.04726). Departure: the InfoNCE part, which uses every item of the batch as a negative.
+    Formula: the paired loss of SPEC section 1, step 3, plus ``finetune_contrast_weight`` times InfoNCE over the items of the
+    batch. Source: HNLMRec (arXiv 2504.04726). Departure: the InfoNCE part, which uses every item of the batch as a negative.
     """
 
     def __init__(self, encoder: HardNegativeEncoder, *, temperature: float, contrast_weight: float) -> None:

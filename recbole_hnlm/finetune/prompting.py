@@ -1,4 +1,4 @@
-"""From texts of users and items to the token sequences that the tuned LLM reads, each field within a budget of its own.
+"""From texts of users and items to the token sequences that the fine-tuned LLM reads, each field within a budget of its own.
 
 A query is ``instruction, user text | item title, item text, template's end, <e_i>, <e_u>``; an item is ``its text, <e_i>``.
 What stands left of the bar is the same for all queries of a user. The collaborative tokens stand last, so that the vector
@@ -91,24 +91,25 @@ class PairPrompts:
 
     Args:
         tokenizer: of the LLM; it needs no padding token, because padding is masked.
-        settings: ``tuned_template``, ``tuned_soft_tokens``, ``tuned_max_length``, ``tuned_user_tokens``, ``tuned_item_tokens``
-            and ``tuned_title_tokens`` are read.
+        settings: ``finetune_template``, ``finetune_soft_tokens``, ``finetune_max_length``, ``finetune_user_tokens``,
+            ``finetune_item_tokens`` and ``finetune_title_tokens`` are read.
         max_positions: positions of the LLM; None means no limit.
 
     Attributes:
         truncated: how many texts of each field were cut to their budget; each text is counted once.
 
+
     Raises:
-        ConfigError: the budgets and the instruction do not fit into ``tuned_max_length``, or that not into the LLM's positions;
-            ``tuned_template`` is chat and the tokenizer has no chat template.
+        ConfigError: the budgets and the instruction do not fit into ``finetune_max_length``, or that not into the LLM's
+            positions; ``finetune_template`` is chat and the tokenizer has no chat template.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: HNLMSettings, max_positions: int | None = None) -> None:
-        chat = settings.tuned_template == "chat"
+        chat = settings.finetune_template == "chat"
         if chat and not tokenizer.chat_template:
             raise ConfigError(
-                f"tuned_template is chat, but {tokenizer.name_or_path or 'the tokenizer'} has no chat template; "
-                "use --tuned_template=plain"
+                f"finetune_template is chat, but {tokenizer.name_or_path or 'the tokenizer'} has no chat template; "
+                "use --finetune_template=plain"
             )
         self._encoder = PromptEncoder(tokenizer, chat=chat)
         before, between, tail = self._encoder.template_ids()
@@ -116,29 +117,29 @@ class PairPrompts:
         self._item_head = self._encoder.encode_text(_ITEM)
         self._separator = self._encoder.encode_text(_SEPARATOR)
         self._tail = tail if chat else []
-        self._soft = settings.tuned_soft_tokens
+        self._soft = settings.finetune_soft_tokens
         self._budgets = {
-            "user text": settings.tuned_user_tokens,
-            "title": settings.tuned_title_tokens,
-            "item text": settings.tuned_item_tokens,
+            "user text": settings.finetune_user_tokens,
+            "title": settings.finetune_title_tokens,
+            "item text": settings.finetune_item_tokens,
         }
         self.truncated: Counter[str] = Counter()
         self._seen: set[tuple[str, str]] = set()
         fixed = len(self._head) + len(self._item_head) + len(self._separator) + len(self._tail) + 2
-        self._check(fixed, settings.tuned_max_length, max_positions)
+        self._check(fixed, settings.finetune_max_length, max_positions)
 
     def _check(self, fixed: int, max_length: int, max_positions: int | None) -> None:
         longest = fixed + sum(self._budgets.values())
         if longest > max_length:
             raise ConfigError(
-                f"tuned_max_length is {max_length}, but instruction, template and collaborative tokens take {fixed} and the "
-                f"budgets tuned_user_tokens + tuned_title_tokens + tuned_item_tokens {longest - fixed}: lower a budget or set "
-                f"tuned_max_length to {longest}"
+                f"finetune_max_length is {max_length}, but instruction, template and collaborative tokens take {fixed} and the "
+                f"budgets finetune_user_tokens + finetune_title_tokens + finetune_item_tokens {longest - fixed}: lower "
+                f"a budget or set finetune_max_length to {longest}"
             )
         if max_positions is not None and max_length > max_positions:
             raise ConfigError(
-                f"tuned_max_length is {max_length}, but the LLM has {max_positions} positions: lower tuned_max_length and the "
-                "budgets tuned_user_tokens, tuned_title_tokens and tuned_item_tokens"
+                f"finetune_max_length is {max_length}, but the LLM has {max_positions} positions: lower finetune_max_length "
+                "and the budgets finetune_user_tokens, finetune_title_tokens and finetune_item_tokens"
             )
 
     def _field(self, name: str, text: str) -> list[int]:
@@ -169,7 +170,7 @@ class PairPrompts:
 
 def prompting_digest(settings: HNLMSettings) -> str:
     """Identify the form of the sequences: 16 hex digits over their texts and the keys that shape them."""
-    free = {"tuned_batch_tokens", "tuned_share_prefix", "tuned_from"}
+    free = {"finetune_batch_tokens", "finetune_share_prefix", "finetune_from"}
     keys = [name for name in type(settings).model_fields if name.startswith("tuned_") and name not in free]
     values = [getattr(settings, key) for key in (*keys, "profile_history_length")]
     parts = [_INSTRUCTION, _USER, _ITEM, _SEPARATOR, keys, values]

@@ -1,4 +1,4 @@
-"""Processes that ``torchrun`` or ``accelerate launch`` started together for tuning or encoding."""
+"""Processes that ``torchrun`` or ``accelerate launch`` started together for fine-tuning or encoding."""
 
 from __future__ import annotations
 

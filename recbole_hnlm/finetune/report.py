@@ -1,4 +1,4 @@
-"""The record and the picture of an evaluated tuning."""
+"""The record and the picture of an evaluated fine-tuning."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from recbole_hnlm.finetune.run import TunedLLM
+    from recbole_hnlm.finetune.run import FinetunedLLM
 
-__all__ = ["draw_curve", "evaluate_tuning", "summary_table"]
+__all__ = ["draw_curve", "evaluate_finetuning", "summary_table"]
 
 _ROWS = ("random", "popularity", "llm", "before", "unrotated", "after", "teacher")
 _COLUMNS = ("recall@10", "recall@50", "mrr", "cos_pos", "cos_neg")
 
 
-def evaluate_tuning(
-    tuned: TunedLLM,
+def evaluate_finetuning(
+    finetuned: FinetunedLLM,
     run_id: str,
     results_dir: str,
     config: Mapping[str, Any],
@@ -33,15 +33,15 @@ def evaluate_tuning(
     validation: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
     every: int = 25,
 ) -> RunResult:
-    """Measure the LLM before and after tuning on the held-out users; write ``<run_id>.json`` and ``<run_id>.png``.
+    """Measure the LLM before and after fine-tuning on the held-out users; write ``<run_id>.json`` and ``<run_id>.png``.
 
-    Tunes first where that was not done, with an evaluation every ``every`` steps for the curve. ``llm`` is the LLM as it comes,
-    which reads text alone; ``before`` has the untuned projections of the teacher's vectors besides. An adapter that was tuned
-    on another dataset (``tuned_from``) is measured as it is: the curve then has its two ends alone, and ``unrotated`` is the
-    same adapter without turning this dataset's teacher into its space.
+    Fine-tunes first where that was not done, with an evaluation every ``every`` steps for the curve. ``llm`` is the LLM as it
+    comes, which reads text alone; ``before`` has the untuned projections of the teacher's vectors besides. An adapter that was
+    fine-tuned on another dataset (``finetune_from``) is measured as it is: the curve then has its two ends alone, and
+    ``unrotated`` is the same adapter without turning this dataset's teacher into its space.
 
     Args:
-        tuned: the tuned LLM of a split.
+        finetuned: the fine-tuned LLM of a split.
         run_id: stem of the files.
         results_dir: their folder.
         config: kept in the record.
@@ -50,30 +50,30 @@ def evaluate_tuning(
         every: steps between evaluations.
 
     Raises:
-        HNLMError: see :meth:`TunedLLM.ensure`; ConfigError without held-out users.
+        HNLMError: see :meth:`FinetunedLLM.ensure`; ConfigError without held-out users.
     """
-    heldout = tuned.heldout
-    manifest = tuned.ensure(evaluate_every=every)
-    alone = tuned.evaluate_llm_alone()
-    before = tuned.evaluate(tuned.untuned())
-    encoder = tuned.encoder()
-    after = tuned.evaluate(encoder)
-    added = None if validation is None else measure_added_value(tuned, encoder, validation)
+    heldout = finetuned.heldout
+    manifest = finetuned.ensure(evaluate_every=every)
+    alone = finetuned.evaluate_llm_alone()
+    before = finetuned.evaluate(finetuned.untuned())
+    encoder = finetuned.encoder()
+    after = finetuned.evaluate(encoder)
+    added = None if validation is None else measure_added_value(finetuned, encoder, validation)
     # What follows may load another LLM.
     del encoder
     picture = Path(results_dir) / f"{run_id}.png"
-    origin = tuned.provenance()
+    origin = finetuned.provenance()
     between = [] if origin else manifest["recall"]
     curve = [{"step": 0, **before}, *between, {"step": manifest["steps"], **after}]
     record = {
         "run_id": run_id,
-        "dataset": tuned.context.dataset_name,
+        "dataset": finetuned.context.dataset_name,
         **origin,
         "llm": alone,
         "before": before,
-        **tuned.controls(),
+        **finetuned.controls(),
         "after": after,
-        **tuned.baselines(),
+        **finetuned.baselines(),
         "added_value": added,
         "heldout_users": len(heldout.users),
         "curve": curve,
@@ -81,7 +81,7 @@ def evaluate_tuning(
         "steps": manifest["steps"],
         "seconds": manifest["seconds"],
         "truncated": manifest["truncated"],
-        "adapter": str(tuned.folder),
+        "adapter": str(finetuned.folder),
         "picture": str(picture),
         "peak_rss_bytes": peak_rss_bytes(),
         "versions": package_versions(),
@@ -92,7 +92,7 @@ def evaluate_tuning(
 
 
 def draw_curve(record: Mapping[str, Any], path: Path) -> None:
-    """Draw the tuning loss, and recall@50 over steps beside random, popularity, the LLM as it comes and the teacher.
+    """Draw the fine-tuning loss, and recall@50 over steps beside random, popularity, the LLM as it comes and the teacher.
 
     Raises:
         ArtifactError: the picture cannot be written.
@@ -103,7 +103,7 @@ def draw_curve(record: Mapping[str, Any], path: Path) -> None:
     left, right = figure.subplots(1, 2)
     left.plot([entry["step"] for entry in record["loss"]], [entry["loss"] for entry in record["loss"]], marker=".")
     source = record.get("transferred_from", record)["dataset"]
-    left.set(title=f"Tuning loss, {source}", xlabel="step", ylabel="loss (mean of 10 steps)")
+    left.set(title=f"Fine-tuning loss, {source}", xlabel="step", ylabel="loss (mean of 10 steps)")
     right.plot(
         [entry["step"] for entry in record["curve"]],
         [entry["recall@50"] for entry in record["curve"]],
@@ -128,7 +128,7 @@ def summary_table(record: Mapping[str, Any]) -> str:
     lines = [f"{'':<12}" + "".join(f"{name:>11}" for name in _COLUMNS)]
     if "transferred_from" in record:
         source = record["transferred_from"]["dataset"]
-        lines.insert(0, f"nothing was tuned on {record['dataset']}: 'after' is the LLM tuned on {source}")
+        lines.insert(0, f"nothing was fine-tuned on {record['dataset']}: 'after' is the LLM fine-tuned on {source}")
     for row in (name for name in _ROWS if name in record):
         cells = (f"{record[row][name]:>11.3f}" if name in record[row] else f"{'':>11}" for name in _COLUMNS)
         lines.append(f"{row:<12}" + "".join(cells))

@@ -1,4 +1,4 @@
-"""One tuned LLM of a training split: found or made, evaluated, and put to work."""
+"""One fine-tuned LLM of a training split: found or made, evaluated, and put to work."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ import numpy as np
 
 from recbole_hnlm.finetune.adapter_files import (
     AdapterIdentity,
+    finetune_keys,
     load_adapter,
     read_manifest,
     save_adapter,
-    tuning_keys,
     whole_state,
 )
 from recbole_hnlm.finetune.evaluation import HeldOut, baselines, choose_heldout_users, evaluate_encoder, heldout_triples
-from recbole_hnlm.finetune.loop import complete_checkpoints, step_of, tune
+from recbole_hnlm.finetune.loop import complete_checkpoints, finetune, step_of
 from recbole_hnlm.finetune.lora import build_encoder, max_positions
-from recbole_hnlm.finetune.objective import TripleCollator, TuningObjective
+from recbole_hnlm.finetune.objective import FinetuneObjective, TripleCollator
 from recbole_hnlm.finetune.prompting import PairPrompts, prompting_digest
 from recbole_hnlm.finetune.ranks import Ranks
-from recbole_hnlm.finetune.texts import TunedTexts, tuned_texts
+from recbole_hnlm.finetune.texts import FinetuneTexts, finetune_texts
 from recbole_hnlm.finetune.transfer import TextMap, fit_text_map
 from recbole_hnlm.finetune.triples import TripleDataset
 from recbole_hnlm.llm.model_loading import identify
@@ -47,14 +47,14 @@ if TYPE_CHECKING:
     from recbole_hnlm.stages.context import StageContext
     from recbole_hnlm.stages.encode import ItemTextVectors
 
-__all__ = ["TunedLLM"]
+__all__ = ["FinetunedLLM"]
 
 _CURVE = "curve.json"  # evaluations so far, beside the checkpoints
 _logger = logging.getLogger(__name__)
 
 
-class TunedLLM:
-    """The tuned LLM of a training split.
+class FinetunedLLM:
+    """The fine-tuned LLM of a training split.
 
     Nothing is loaded before it is needed: a run whose vectors are all there only reads the adapter's manifest.
 
@@ -71,19 +71,19 @@ class TunedLLM:
         self._tokenizer: Any = None
 
     @cached_property
-    def texts(self) -> TunedTexts:
+    def texts(self) -> FinetuneTexts:
         """Texts of users and items."""
-        return tuned_texts(self.context)
+        return finetune_texts(self.context)
 
     @cached_property
     def identity(self) -> AdapterIdentity:
         """What the adapter belongs to; found without loading the LLM."""
-        return self._identity_of_tuning()
+        return self._identity_of_finetuning()
 
-    def _identity_of_tuning(self) -> AdapterIdentity:
+    def _identity_of_finetuning(self) -> AdapterIdentity:
         settings = self.settings
-        llm = identify(settings.model_copy(update={"llm_quantization": settings.tune_quantization}), self.context.device)
-        keys = {**tuning_keys(settings), "guard": settings.teacher_guard_share, "candidates": settings.teacher_candidates}
+        llm = identify(settings.model_copy(update={"llm_quantization": settings.finetune_quantization}), self.context.device)
+        keys = {**finetune_keys(settings), "guard": settings.teacher_guard_share, "candidates": settings.teacher_candidates}
         keys["seed"] = settings.teacher_seed
         return AdapterIdentity(
             model=llm.key(),
@@ -96,11 +96,11 @@ class TunedLLM:
     @property
     def folder(self) -> Path:
         """Folder of the adapter."""
-        return self.context.split_artifacts / "tuned" / self.identity.digest
+        return self.context.split_artifacts / "finetuned" / self.identity.digest
 
     @property
     def _work(self) -> Path:
-        """Folder of the checkpoints while the LLM is tuned."""
+        """Folder of the checkpoints while the LLM is fine-tuned."""
         return self.folder.with_name(self.folder.name + ".work")
 
     @property
@@ -110,9 +110,9 @@ class TunedLLM:
 
     @cached_property
     def heldout_users(self) -> NDArray[np.int64]:
-        """Users whose rows tuning never sees."""
-        count, seed = self.settings.tune_heldout_users, self.settings.tune_seed
-        return choose_heldout_users(self.context.training, count, seed, tuned_here=self.settings.tuned_from is None)
+        """Users whose rows fine-tuning never sees."""
+        count, seed = self.settings.finetune_heldout_users, self.settings.finetune_seed
+        return choose_heldout_users(self.context.training, count, seed, finetuned_here=self.settings.finetune_from is None)
 
     def _dataset(self, users: NDArray[np.int64], seed: int, *, random: bool = False) -> TripleDataset:
         settings = self.settings
@@ -128,19 +128,19 @@ class TunedLLM:
 
     @cached_property
     def heldout(self) -> HeldOut:
-        """One triple of every held-out user; always with the teacher's hard negative, also when tuning on random ones.
+        """One triple of every held-out user; always with the teacher's hard negative, also when fine-tuning on random ones.
 
         Raises:
             ConfigError: there are no held-out users.
         """
         if not len(self.heldout_users):
             raise ConfigError(
-                f"tune_heldout_users is {self.settings.tune_heldout_users} and a tenth of the users at most is held out, which "
-                "leaves none to evaluate; raise it, or use a dataset of ten users at least"
+                f"finetune_heldout_users is {self.settings.finetune_heldout_users} and a tenth of the users at most is held "
+                "out, which leaves none to evaluate; raise it, or use a dataset of ten users at least"
             )
         settings = self.settings
         dataset = self._dataset(self.heldout_users, settings.teacher_seed + 1)
-        return heldout_triples(dataset, self.context.training, self.context.items_with_text, settings.tune_seed)
+        return heldout_triples(dataset, self.context.training, self.context.items_with_text, settings.finetune_seed)
 
     def untuned(self) -> HardNegativeEncoder:
         """Load the LLM with untrained LoRA layers and projections, in place of what was loaded before."""
@@ -167,10 +167,10 @@ class TunedLLM:
         return PairPrompts(self._tokenizer, self.settings, max_positions(self._encoder))
 
     def encoder(self) -> HardNegativeEncoder:
-        """Return the tuned encoder.
+        """Return the fine-tuned encoder.
 
         Raises:
-            ArtifactError: it was not tuned, or the adapter is damaged or of something else.
+            ArtifactError: it was not fine-tuned, or the adapter is damaged or of something else.
         """
         encoder = self.untuned()
         load_adapter(self.folder, encoder, self.identity)
@@ -178,26 +178,26 @@ class TunedLLM:
 
     def evaluate(self, encoder: HardNegativeEncoder) -> dict[str, float]:
         """Rank the held-out users' hard negatives with an encoder."""
-        return evaluate_encoder(encoder, self.prompts, self.texts, self.heldout, self.settings.tuned_batch_tokens)
+        return evaluate_encoder(encoder, self.prompts, self.texts, self.heldout, self.settings.finetune_batch_tokens)
 
     def evaluate_llm_alone(self) -> dict[str, float]:
-        """Rank the held-out users' hard negatives with the LLM as it comes: all of its layers, text alone, nothing tuned.
+        """Rank the held-out users' hard negatives with the LLM as it comes: all of its layers, text alone, nothing fine-tuned.
 
         What the row ``before`` of an evaluation has beyond it comes from the projections, which show the LLM the teacher's
         vectors before anything is learnt.
         """
         self._release()
-        settings = self.settings.model_copy(update={"tuned_soft_tokens": False, "tuned_layers": None})
-        alone = TunedLLM(replace(self.context, settings=settings), self.item_text_vectors)
+        settings = self.settings.model_copy(update={"finetune_soft_tokens": False, "finetune_layers": None})
+        alone = FinetunedLLM(replace(self.context, settings=settings), self.item_text_vectors)
         encoder = alone.untuned()
-        return evaluate_encoder(encoder, alone.prompts, self.texts, self.heldout, settings.tuned_batch_tokens)
+        return evaluate_encoder(encoder, alone.prompts, self.texts, self.heldout, settings.finetune_batch_tokens)
 
     def baselines(self) -> dict[str, dict[str, float]]:
         """The same ranking at random, by popularity and by the teacher."""
-        return baselines(self.heldout, self.context.training, self.context.teacher, self.settings.tune_seed)
+        return baselines(self.heldout, self.context.training, self.context.teacher, self.settings.finetune_seed)
 
     def ensure(self, *, evaluate_every: int | None = None, show_progress: bool = True) -> dict[str, Any]:
-        """Tune unless it was done before; returns the adapter's manifest.
+        """Fine-tune unless it was done before; returns the adapter's manifest.
 
         Args:
             evaluate_every: steps between evaluations on the held-out users, for the curve in the manifest; None makes none.
@@ -209,10 +209,10 @@ class TunedLLM:
         if not self.exists:
             ranks = Ranks.from_environment()
             ranks.refuse_recbole_launcher("fine-tuning the LLM", "finetune")
-            # Ranks of one launch tune together, so only the first holds the lock against other launches.
+            # Ranks of one launch fine-tune together, so only the first holds the lock against other launches.
             with exclusive_writer(self._work) if ranks.first else nullcontext():
                 if not self.exists or ranks.count > 1:
-                    self._tune(ranks, evaluate_every if ranks.count == 1 else None, show_progress)
+                    self._finetune(ranks, evaluate_every if ranks.count == 1 else None, show_progress)
         if not TextMap.exists(self.folder) and Ranks.from_environment().first:
             self._keep_text_map()
         return read_manifest(self.folder)
@@ -239,7 +239,7 @@ class TunedLLM:
         return {}
 
     def _kept_curve(self) -> list[dict[str, float]]:
-        """Return the evaluations of an interrupted tuning up to the checkpoint that it goes on from."""
+        """Return the evaluations of an interrupted fine-tuning up to the checkpoint that it goes on from."""
         checkpoints, path = complete_checkpoints(self._work), self._work / _CURVE
         if not checkpoints or not path.is_file():
             return []
@@ -249,18 +249,18 @@ class TunedLLM:
             raise ArtifactError(f"the evaluations so far in {path} cannot be read: {error}; delete that file") from error
         return [point for point in curve if point["step"] <= step_of(checkpoints[-1])]
 
-    def _tune(self, ranks: Ranks, evaluate_every: int | None, show_progress: bool) -> None:
+    def _finetune(self, ranks: Ranks, evaluate_every: int | None, show_progress: bool) -> None:
         settings, start = self.settings, time.perf_counter()
         sharded = fsdp_requested()
         if sharded:
             require_fsdp(settings, self.context.device, ranks.count)
         ranks.join()
         # FSDP moves an LLM to the GPUs layer by layer. One in 4 bits is packed on the GPU, where it is small.
-        host_memory = sharded and settings.tune_quantization == "none"
+        host_memory = sharded and settings.finetune_quantization == "none"
         encoder, curve = self._build(self.context.teacher, host_memory=host_memory), self._kept_curve()
         kept = np.setdiff1d(np.unique(self.context.training.users), self.heldout_users)
-        objective = TuningObjective(
-            encoder, temperature=settings.tune_temperature, contrast_weight=settings.tune_contrast_weight
+        objective = FinetuneObjective(
+            encoder, temperature=settings.finetune_temperature, contrast_weight=settings.finetune_contrast_weight
         )
 
         def note(step: int) -> None:
@@ -269,9 +269,9 @@ class TunedLLM:
                 partial.write_text(json.dumps(curve), encoding="utf-8")
             _logger.info("step %d: recall@50 %.3f", step, curve[-1]["recall@50"])
 
-        losses = tune(
+        losses = finetune(
             objective,
-            self._dataset(kept, settings.teacher_seed, random=settings.tune_negatives == "random"),
+            self._dataset(kept, settings.teacher_seed, random=settings.finetune_negatives == "random"),
             TripleCollator(self.prompts, self.texts, self.context.training),
             settings,
             self._work,
@@ -282,12 +282,12 @@ class TunedLLM:
         )
         seconds = time.perf_counter() - start
         details = {
-            "steps": settings.tune_steps,
+            "steps": settings.finetune_steps,
             "seconds": round(seconds, 1),
             "loss": losses,
             "recall": curve,
             "truncated": dict(self.prompts.truncated),
-            "keys": tuning_keys(settings),
+            "keys": finetune_keys(settings),
         }
         state = whole_state(encoder)
         if ranks.first:
@@ -298,7 +298,7 @@ class TunedLLM:
         (self._work / _CURVE).unlink(missing_ok=True)
         cut = ", ".join(f"{count:,} of {field}" for field, count in self.prompts.truncated.items()) or "none"
         _logger.info(
-            "tuned for %d steps in %.0f s; texts cut to their budget: %s; adapter: %s",
+            "fine-tuned for %d steps in %.0f s; texts cut to their budget: %s; adapter: %s",
             details["steps"],
             seconds,
             cut,

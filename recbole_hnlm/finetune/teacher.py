@@ -37,7 +37,7 @@ def ensure_teacher(config: Config, train_dataset: Dataset, folder: Path) -> Teac
     """Read the teacher of a run, or train and keep it first.
 
     The teacher sees the training split and nothing else: it trains for ``teacher_epochs``, and no validation result stops it or
-    picks an epoch, because that would leak the validation items into what the LLM is tuned towards. See
+    picks an epoch, because that would leak the validation items into what the LLM is fine-tuned towards. See
     :func:`~recbole_hnlm.finetune.teacher_training.teacher_config` for what it takes from the run. The caller's random state
     is untouched, so that a run's numbers do not depend on whether its teacher was there.
 

@@ -67,7 +67,8 @@ def teacher_config(config: Config) -> Config:
     """Derive the configuration of a run's teacher.
 
     The dataset, the seed and the device are the run's, and ``embedding_size`` where the run gives it; everything else is the
-    teacher model's own default, so that tuning the run's model leaves its teacher (and the LLM tuned on it) as they are.
+    teacher model's own default, so that fine-tuning the run's model leaves its teacher (and the LLM fine-tuned on it) as they
+    are.
 
     Raises:
         ConfigError: ``teacher_model`` is unknown, not pairwise, or trained by a trainer of its own.
@@ -111,7 +112,7 @@ def train_teacher(
     """Train a model on a training dataset for a fixed number of epochs, with Adam.
 
     No validation data is seen: the choice of an epoch by validation would leak the validation items into the negatives that
-    the LLM is tuned towards. The caller's random state is left as it was.
+    the LLM is fine-tuned towards. The caller's random state is left as it was.
 
     Symbols: U users and I items including the padding id 0, d the embedding size.
 
@@ -188,9 +189,9 @@ def _vectors_of(model: Any, config: Config) -> tuple[torch.Tensor, torch.Tensor]
 
 
 def _named_vectors(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find the vectors behind the scores just made: ours encode, RecBole's graph models keep them, others have tables."""
-    if hasattr(model, "encode"):
-        return model.encode()
+    """Find the vectors behind the scores just made: ours propagate, RecBole's graph models keep them, others have tables."""
+    if hasattr(model, "propagate"):
+        return model.propagate()
     if getattr(model, "restore_user_e", None) is not None:
         return model.restore_user_e, model.restore_item_e
     return model.user_embedding.weight, model.item_embedding.weight

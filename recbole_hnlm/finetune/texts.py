@@ -15,13 +15,13 @@ from recbole_hnlm.utils.files import text_digest
 if TYPE_CHECKING:
     from recbole_hnlm.stages.context import StageContext
 
-__all__ = ["TunedTexts", "tuned_texts"]
+__all__ = ["FinetuneTexts", "finetune_texts"]
 
 _MAX_CHARS = 600
 
 
 @dataclass(frozen=True)
-class TunedTexts:
+class FinetuneTexts:
     """Texts by internal id; U users and I items including the padding id 0, whose texts are empty.
 
     Attributes:
@@ -40,8 +40,8 @@ class TunedTexts:
         return text_digest([*self.users, *self.titles, *self.items])[:16]
 
 
-def tuned_texts(context: StageContext) -> TunedTexts:
-    """Collect the texts that the key ``tuned_text`` asks for.
+def finetune_texts(context: StageContext) -> FinetuneTexts:
+    """Collect the texts that the key ``finetune_text`` asks for.
 
     Raises:
         ArtifactError: profiles are asked for and absent or corrupt.
@@ -53,15 +53,15 @@ def tuned_texts(context: StageContext) -> TunedTexts:
     own = [texts.get(token) if place else None for place, token in enumerate(item_tokens)]
     titles = [cut_text(text.title, _MAX_CHARS) if text else "" for text in own]
     items = [cut_text(text.categories or text.description, _MAX_CHARS) if text else "" for text in own]
-    if context.settings.tuned_text == "titles":
-        return TunedTexts(_histories(context, titles), titles, items)
+    if context.settings.finetune_text == "titles":
+        return FinetuneTexts(_histories(context, titles), titles, items)
     user_profiles, item_profiles = (read_profiles(context, name) for name in (USER_PROFILES, ITEM_PROFILES))
     users = [without_lead(user_profiles.get(token, "")) if place else "" for place, token in enumerate(user_tokens)]
     profiled = [
         without_lead(item_profiles[token]) if place and token in item_profiles else items[place]
         for place, token in enumerate(item_tokens)
     ]
-    return TunedTexts(users, titles, profiled)
+    return FinetuneTexts(users, titles, profiled)
 
 
 def _histories(context: StageContext, titles: list[str]) -> list[str]:

@@ -1,9 +1,10 @@
-"""Putting the collaborative space of one dataset into that of another: what an LLM tuned on one needs to be used on the other.
+"""Putting the collaborative space of one dataset into that of another, for an LLM that was fine-tuned on the other.
 
 A teacher's vectors are determined up to an orthogonal map, since only their inner products are trained. W, the projection that
 brings them into the LLM, is therefore of no use for another teacher as it is. What two datasets share is text: a map from item
-texts to the old teacher's vectors, learned where the LLM was tuned, says where the new items would lie in the old space, and
-the orthogonal map that brings the new teacher's vectors nearest to there puts users and items into it. Scores do not change.
+texts to the old teacher's vectors, learned where the LLM was fine-tuned, says where the new items would lie in the old space,
+and the orthogonal map that brings the new teacher's vectors nearest to there puts users and items into it. Scores do not
+change.
 
 Source: ridge regression with its penalty chosen by leave-one-out (Golub, Heath and Wahba, Technometrics 21(2), 1979);
 orthogonal Procrustes (Schoenemann, Psychometrika 31(1), 1966). The published method says nothing of how it changes datasets;

@@ -1,4 +1,4 @@
-"""An LLM that was tuned on another dataset, put to work on this one without tuning."""
+"""An LLM that was fine-tuned on another dataset, put to work on this one without fine-tuning."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recbole_hnlm.finetune.adapter_files import AdapterIdentity, load_adapter, read_manifest, tuning_keys
-from recbole_hnlm.finetune.run import TunedLLM
+from recbole_hnlm.finetune.adapter_files import AdapterIdentity, finetune_keys, load_adapter, read_manifest
+from recbole_hnlm.finetune.run import FinetunedLLM
 from recbole_hnlm.finetune.transfer import TextMap, rotated, rotation_onto
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError
 from recbole_hnlm.utils.files import text_digest
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
     from recbole_hnlm.stages.context import StageContext
     from recbole_hnlm.stages.encode import ItemTextVectors
 
-__all__ = ["TransferredLLM", "tuned_llm"]
+__all__ = ["TransferredLLM", "finetuned_llm"]
 
 _logger = logging.getLogger(__name__)
 
 
-def tuned_llm(context: StageContext, item_texts: Callable[[], ItemTextVectors]) -> TunedLLM:
-    """Return the LLM tuned on this dataset, or on another one where ``tuned_from`` names it."""
-    return TunedLLM(context, item_texts) if context.settings.tuned_from is None else TransferredLLM(context, item_texts)
+def finetuned_llm(context: StageContext, item_texts: Callable[[], ItemTextVectors]) -> FinetunedLLM:
+    """Return the LLM fine-tuned on this dataset, or on another one where ``finetune_from`` names it."""
+    return FinetunedLLM(context, item_texts) if context.settings.finetune_from is None else TransferredLLM(context, item_texts)
 
 
-class TransferredLLM(TunedLLM):
-    """The adapter that ``tuned_from`` names: its LoRA layers and W, with this dataset's teacher turned into its space.
+class TransferredLLM(FinetunedLLM):
+    """The adapter that ``finetune_from`` names: its LoRA layers and W, with this dataset's teacher turned into its space.
 
-    Nothing is tuned and the other dataset's folder is only read. See :mod:`recbole_hnlm.finetune.transfer` for the method.
+    Nothing is fine-tuned and the other dataset's folder is only read. See :mod:`recbole_hnlm.finetune.transfer` for the method.
     """
 
     @property
     def folder(self) -> Path:
         """Folder of the other dataset's adapter."""
-        return Path(str(self.settings.tuned_from))
+        return Path(str(self.settings.finetune_from))
 
     @cached_property
     def _source(self) -> dict[str, Any]:
@@ -52,21 +52,21 @@ class TransferredLLM(TunedLLM):
             ArtifactError: there is no adapter, or it belongs to another LLM, form of prompts or LoRA.
         """
         manifest = read_manifest(self.folder)
-        found, own = manifest["identity"], self._identity_of_tuning()
+        found, own = manifest["identity"], self._identity_of_finetuning()
         wrong = [
             f"{what} is {found.get(field)}, here it is {getattr(own, field)}"
             for field, what in (("model", "its LLM"), ("prompts", "the digest of the form of its prompts (keys tuned_*)"))
             if found.get(field) != getattr(own, field)
         ]
         keys = manifest.get("keys", {})
-        lora = {name: value for name, value in tuning_keys(self.settings).items() if name.startswith("lora_")}
+        lora = {name: value for name, value in finetune_keys(self.settings).items() if name.startswith("lora_")}
         wrong += [
             f"its {name} is {keys.get(name)}, here it is {value}" for name, value in lora.items() if keys.get(name) != value
         ]
         if wrong:
             raise ArtifactError(
-                f"the adapter in {self.folder} (tuned_from) does not fit: {'; '.join(wrong)}; "
-                "use the keys that it was tuned with"
+                f"the adapter in {self.folder} (finetune_from) does not fit: {'; '.join(wrong)}; "
+                "use the keys that it was fine-tuned with"
             )
         return manifest
 
@@ -77,7 +77,7 @@ class TransferredLLM(TunedLLM):
     @cached_property
     def identity(self) -> AdapterIdentity:
         """What vectors of the transferred LLM depend on; found without loading the LLM or making a text vector."""
-        own = self._identity_of_tuning()
+        own = self._identity_of_finetuning()
         source, text_map = self._source["sha256"], self._map[1]["sha256"]
         return AdapterIdentity(
             own.model, own.teacher, own.prompts, own.inputs, text_digest(["transferred", source, text_map])[:16]
@@ -106,7 +106,7 @@ class TransferredLLM(TunedLLM):
         known = self.described_items(texts)
         if len(known) < size:
             raise ConfigError(
-                f"tuned_from needs at least {size} items with text and training interactions to turn the teacher's "
+                f"finetune_from needs at least {size} items with text and training interactions to turn the teacher's "
                 f"{size} dimensions; this dataset has {len(known)}"
             )
         predicted = text_map(texts.vectors[known])
@@ -128,7 +128,7 @@ class TransferredLLM(TunedLLM):
         return encoder
 
     def encoder(self) -> HardNegativeEncoder:
-        """Return the other dataset's tuned encoder over this dataset's teacher, turned.
+        """Return the other dataset's fine-tuned encoder over this dataset's teacher, turned.
 
         Raises:
             ArtifactError: the adapter or its text map is absent, damaged, or does not fit.
@@ -141,7 +141,7 @@ class TransferredLLM(TunedLLM):
         return {"unrotated": self.evaluate(self._load(self.context.teacher))}
 
     def provenance(self) -> dict[str, Any]:
-        """Say where the adapter was tuned."""
+        """Say where the adapter was fine-tuned."""
         text_map, manifest = self._map
         return {
             "transferred_from": {"dataset": manifest["dataset"], "adapter": str(self.folder), "sha256": self._source["sha256"]},
@@ -149,15 +149,15 @@ class TransferredLLM(TunedLLM):
         }
 
     def ensure(self, *, evaluate_every: int | None = None, show_progress: bool = True) -> dict[str, Any]:
-        """Return the manifest of the adapter; nothing is tuned.
+        """Return the manifest of the adapter; nothing is fine-tuned.
 
         Raises:
             ArtifactError: see :meth:`encoder`.
         """
-        _logger.info("nothing is tuned here: the adapter was tuned on %s (tuned_from)", self._map[1]["dataset"])
+        _logger.info("nothing is fine-tuned here: the adapter was fine-tuned on %s (finetune_from)", self._map[1]["dataset"])
         return self._source
 
     @property
     def exists(self) -> bool:
-        """True: there is nothing to tune."""
+        """True: there is nothing to fine-tune."""
         return True

@@ -148,7 +148,7 @@ class TripleDataset(Dataset[tuple[int, int, int]]):
         counts = ", ".join(f"{self.left_out[reason]:,} of {reason}" for reason in reasons)
         if not len(self):
             raise DataError(
-                f"no training row is left to tune on: of {rows:,} rows of the selected users {counts} are left out; "
+                f"no training row is left to fine-tune on: of {rows:,} rows of the selected users {counts} are left out; "
                 "check the text columns (title_field) and the choice of users"
             )
         _logger.info("triples: %s of %s training rows (left out: %s)", f"{len(self):,}", f"{rows:,}", counts)

@@ -1,4 +1,4 @@
-"""Stages of the tuned route: ``finetune``, and z_ui of every chosen pair from the tuned LLM."""
+"""Stages of the fine-tuned route: ``finetune``, and z_ui of every chosen pair from the fine-tuned LLM."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from recbole_hnlm.data.store_format import StoreKind
-    from recbole_hnlm.finetune.run import TunedLLM
+    from recbole_hnlm.finetune.run import FinetunedLLM
     from recbole_hnlm.stages.context import StageContext
 
-__all__ = ["ensure_tuned_store", "run_finetune_stage", "tuned_identity"]
+__all__ = ["ensure_finetuned_store", "finetuned_identity", "run_finetune_stage"]
 
 _MERGE_ROWS = 65_536
 
 
-def run_finetune_stage(tuned: TunedLLM, *, show_progress: bool = True) -> ReplyCounts:
-    """Tune the LLM unless it was tuned before; counts steps.
+def run_finetune_stage(finetuned: FinetunedLLM, *, show_progress: bool = True) -> ReplyCounts:
+    """Fine-tune the LLM unless it was fine-tuned before; counts steps.
 
     Raises:
-        HNLMError: see :meth:`recbole_hnlm.finetune.run.TunedLLM.ensure`.
+        HNLMError: see :meth:`recbole_hnlm.finetune.run.FinetunedLLM.ensure`.
     """
-    existed = tuned.exists
-    steps = int(tuned.ensure(show_progress=show_progress)["steps"])
+    existed = finetuned.exists
+    steps = int(finetuned.ensure(show_progress=show_progress)["steps"])
     return ReplyCounts(steps, steps if existed else 0, 0 if existed else steps, 0)
 
 
 def _keys_of(context: StageContext, kind: StoreKind) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Internal ids of what a store of the kind holds: users and items of pairs; for items the users are 0."""
     training = context.training
-    if kind == "tuned_items":
+    if kind == "finetuned_items":
         items = np.flatnonzero(context.items_with_text)
         return np.zeros_like(items), items
     tokens = context.chosen_pairs
@@ -55,33 +55,33 @@ def _keys_of(context: StageContext, kind: StoreKind) -> tuple[NDArray[np.int64],
     return users, items
 
 
-def tuned_identity(tuned: TunedLLM, kind: StoreKind) -> StoreIdentity:
-    """What a store of the tuned LLM's vectors must be to belong to the context; found without loading the LLM.
+def finetuned_identity(finetuned: FinetunedLLM, kind: StoreKind) -> StoreIdentity:
+    """What a store of the fine-tuned LLM's vectors must be to belong to the context; found without loading the LLM.
 
     Args:
-        tuned: the tuned LLM.
-        kind: ``pairs`` or ``tuned_items``.
+        finetuned: the fine-tuned LLM.
+        kind: ``pairs`` or ``finetuned_items``.
     """
-    training = tuned.context.training
+    training = finetuned.context.training
     return StoreIdentity(
         kind=kind,
-        model=tuned.identity.model,
-        revision=tuned.identity.digest,
-        prompt_hash=tuned.identity.prompts,
+        model=finetuned.identity.model,
+        revision=finetuned.identity.digest,
+        prompt_hash=finetuned.identity.prompts,
         dataset_fingerprint=training.dataset_fingerprint,
         split_fingerprint=training.split_fingerprint,
-        inputs=text_digest([np.stack(_keys_of(tuned.context, kind)).tobytes().hex(), tuned.texts.digest])[:32],
+        inputs=text_digest([np.stack(_keys_of(finetuned.context, kind)).tobytes().hex(), finetuned.texts.digest])[:32],
     )
 
 
-def ensure_tuned_store(tuned: TunedLLM, kind: StoreKind, folder: Path) -> tuple[VectorStore, int, int]:
-    """Make or reuse the store of z_ui (``pairs``) or of the items' representations (``tuned_items``).
+def ensure_finetuned_store(finetuned: FinetunedLLM, kind: StoreKind, folder: Path) -> tuple[VectorStore, int, int]:
+    """Make or reuse the store of z_ui (``pairs``) or of the items' representations (``finetuned_items``).
 
     Under ``torchrun`` every process encodes the pairs of its share of the users into a part; the first one merges the parts.
 
     Args:
-        tuned: the tuned LLM.
-        kind: ``pairs`` or ``tuned_items``.
+        finetuned: the fine-tuned LLM.
+        kind: ``pairs`` or ``finetuned_items``.
         folder: of the finished store.
 
     Returns:
@@ -90,29 +90,29 @@ def ensure_tuned_store(tuned: TunedLLM, kind: StoreKind, folder: Path) -> tuple[
     Raises:
         HNLMError: the adapter is absent or damaged, a store is corrupt, or the folder cannot be written.
     """
-    context, ranks = tuned.context, Ranks.from_environment()
+    context, ranks = finetuned.context, Ranks.from_environment()
     users, items = _keys_of(context, kind)
-    identity = tuned_identity(tuned, kind)
+    identity = finetuned_identity(finetuned, kind)
     made = 0
     if not VectorStore.has(folder, identity):
-        ranks.refuse_recbole_launcher("encoding with the tuned LLM", "encode")
+        ranks.refuse_recbole_launcher("encoding with the fine-tuned LLM", "encode")
         if ranks.count == 1:
             with exclusive_writer(folder.parent):
                 if not VectorStore.has(folder, identity):
-                    made = _write(tuned, kind, folder, identity, users, items)
+                    made = _write(finetuned, kind, folder, identity, users, items)
         else:
-            made = _write_together(tuned, kind, folder, identity, (users, items), ranks)
+            made = _write_together(finetuned, kind, folder, identity, (users, items), ranks)
     return VectorStore.open(folder, identity), len(items), made
 
 
 def _tables(context: StageContext, kind: StoreKind) -> list[list[str]]:
     training = context.training
-    columns = (training.item_tokens,) if kind == "tuned_items" else (training.user_tokens, training.item_tokens)
+    columns = (training.item_tokens,) if kind == "finetuned_items" else (training.user_tokens, training.item_tokens)
     return [[str(token) for token in column[1:]] for column in columns]
 
 
 def _write(  # noqa: PLR0917
-    tuned: TunedLLM,
+    finetuned: FinetunedLLM,
     kind: StoreKind,
     folder: Path,
     identity: StoreIdentity,
@@ -120,11 +120,11 @@ def _write(  # noqa: PLR0917
     items: NDArray[np.int64],
 ) -> int:
     """Encode into a store; goes on behind what an interrupted process wrote. Returns the number of vectors made now."""
-    settings, encoder = tuned.settings, tuned.encoder()
-    prompts, texts, budget = tuned.prompts, tuned.texts, settings.tuned_batch_tokens
-    with VectorStoreWriter(folder, identity, _tables(tuned.context, kind), encoder.dim) as writer:
+    settings, encoder = finetuned.settings, finetuned.encoder()
+    prompts, texts, budget = finetuned.prompts, finetuned.texts, settings.finetune_batch_tokens
+    with VectorStoreWriter(folder, identity, _tables(finetuned.context, kind), encoder.dim) as writer:
         resumed = writer.count
-        if kind == "tuned_items":
+        if kind == "finetuned_items":
             rest = items[resumed:]
             if len(rest):
                 writer.append(rest[:, None] - 1, encode_items(encoder, prompts, texts, rest.tolist(), budget))
@@ -133,7 +133,7 @@ def _write(  # noqa: PLR0917
             pairs = PairOrder(pairs.users[resumed:], pairs.items[resumed:])
             with tqdm(total=len(items), initial=resumed, desc="hard-negative vectors", unit="pair", dynamic_ncols=True) as bar:
                 done = 0
-                for vectors in encode_pairs(encoder, prompts, texts, pairs, budget, share=settings.tuned_share_prefix):
+                for vectors in encode_pairs(encoder, prompts, texts, pairs, budget, share=settings.finetune_share_prefix):
                     part = slice(done, done + len(vectors))
                     writer.append(np.stack([pairs.users[part] - 1, pairs.items[part] - 1], axis=1), vectors)
                     done = part.stop
@@ -143,7 +143,7 @@ def _write(  # noqa: PLR0917
 
 
 def _write_together(  # noqa: PLR0917
-    tuned: TunedLLM,
+    finetuned: FinetunedLLM,
     kind: StoreKind,
     folder: Path,
     identity: StoreIdentity,
@@ -155,12 +155,12 @@ def _write_together(  # noqa: PLR0917
 
     def part(rank: int) -> tuple[Path, StoreIdentity, NDArray[np.bool_]]:
         name = f"part{rank}of{ranks.count}"
-        mine = (items if kind == "tuned_items" else users) % ranks.count == rank
+        mine = (items if kind == "finetuned_items" else users) % ranks.count == rank
         return folder.with_name(f"{folder.name}.{name}"), replace(identity, inputs=f"{identity.inputs}.{name}"), mine
 
     own_folder, own_identity, mine = part(ranks.rank)
     if not VectorStore.has(own_folder, own_identity):
-        _write(tuned, kind, own_folder, own_identity, users[mine], items[mine])
+        _write(finetuned, kind, own_folder, own_identity, users[mine], items[mine])
     ranks.wait()
     if ranks.first:
         stores = [VectorStore.open(*part(rank)[:2]) for rank in range(ranks.count)]

@@ -131,7 +131,7 @@ def _quantization(choice: str, dtype: torch.dtype) -> Any:
     if importlib.util.find_spec("bitsandbytes") is None:
         raise MissingDependencyError(
             f"layers in {choice} need the package bitsandbytes; run: pip install bitsandbytes, or set llm_quantization (of the "
-            "LLM that is tuned: tune_quantization) to none"
+            "LLM that is fine-tuned: finetune_quantization) to none"
         )
     from transformers import BitsAndBytesConfig  # noqa: PLC0415
 

@@ -38,11 +38,11 @@ def _takes_fsdp(device: torch.device) -> bool:
 
 
 def require_fsdp(settings: HNLMSettings, device: str, processes: int) -> None:
-    """Check that tuning under FSDP can do what it was asked for; each layer of the LLM is spread on its own unless said.
+    """Check that fine-tuning under FSDP can do what it was asked for; each layer of the LLM is spread on its own unless said.
 
     Args:
-        settings: ``tune_quantization`` is read.
-        device: torch device of the tuning.
+        settings: ``finetune_quantization`` is read.
+        device: torch device of the fine-tuning.
         processes: number of processes of the launch.
 
     Raises:
@@ -50,18 +50,18 @@ def require_fsdp(settings: HNLMSettings, device: str, processes: int) -> None:
     """
     if not _takes_fsdp(torch.device(device)):
         raise ConfigError(
-            f"FSDP was asked for and the device is {device}: accelerate has it on GPUs alone and would tune without it; on a "
-            "CPU launch with torchrun, which gives every process the whole LLM"
+            f"FSDP was asked for and the device is {device}: accelerate has it on GPUs alone and would fine-tune without it; "
+            "on a CPU launch with torchrun, which gives every process the whole LLM"
         )
     if processes == 1:
         raise ConfigError(f"FSDP was asked for with one process, which has nothing to share: {_LAUNCH} --num_processes=N")
     if os.environ.get("FSDP_VERSION", "1") != "2":
         raise ConfigError(f"FSDP version 1 cannot mix trained and frozen weights of two types: {_LAUNCH}")
-    if settings.tune_quantization == "8bit":
-        raise ConfigError("layers in 8 bits cannot be spread by FSDP; use --tune_quantization=4bit or none, or torchrun")
+    if settings.finetune_quantization == "8bit":
+        raise ConfigError("layers in 8 bits cannot be spread by FSDP; use --finetune_quantization=4bit or none, or torchrun")
     if _on("FSDP_ACTIVATION_CHECKPOINTING"):
         raise ConfigError(
-            "FSDP's own activation checkpointing renames layers; drop it and use --tune_gradient_checkpointing=True"
+            "FSDP's own activation checkpointing renames layers; drop it and use --finetune_gradient_checkpointing=True"
         )
     # Without a policy accelerate makes one piece of the whole LLM, which every process would gather at once.
     os.environ.setdefault("FSDP_AUTO_WRAP_POLICY", "TRANSFORMER_BASED_WRAP")

@@ -11,7 +11,7 @@ import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 
 from recbole_hnlm.model.losses import bpr_loss, embedding_regularization
-from recbole_hnlm.negative_sampler.hops import Encoding
+from recbole_hnlm.negative_sampler.hops import Propagated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,8 +26,8 @@ __all__ = ["PairwiseBackbone"]
 class PairwiseBackbone(GeneralRecommender):
     """A recommender that scores by inner products and trains on triples; put it before a RecBole model in the bases.
 
-    A backbone defines :meth:`encode` and :meth:`ego_embeddings`. One with layers also defines :meth:`encode_hops`; one with
-    terms of its own names them in :attr:`auxiliary_names` and computes them in :meth:`auxiliary_terms`.
+    A backbone defines :meth:`propagate` and :meth:`ego_embeddings`. One with layers also defines :meth:`propagate_hops`; one
+    with terms of its own names them in :attr:`auxiliary_names` and computes them in :meth:`auxiliary_terms`.
 
     Attributes:
         pooling: how outputs follow from layers.
@@ -45,11 +45,11 @@ class PairwiseBackbone(GeneralRecommender):
         self.reg_weight = float(config["reg_weight"] or 0.0)
         self.require_pow = bool(config["require_pow"])
         self.loss_part_names: tuple[str, ...] = ("rank", "reg", *self.auxiliary_names)
-        self._encoded: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._propagated: tuple[torch.Tensor, torch.Tensor] | None = None
 
     # --- what a backbone defines -----------------------------------------------------------------------------------------
 
-    def encode(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def propagate(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the output embeddings of all users and items, float ``[U, d]`` and ``[I, d]``, with gradient."""
         raise NotImplementedError
 
@@ -57,32 +57,34 @@ class PairwiseBackbone(GeneralRecommender):
         """Return the embedding tables of users and items, float ``[U, d_0]`` and ``[I, d_0]``, that L2 regularises."""
         raise NotImplementedError
 
-    def encode_hops(self) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+    def propagate_hops(self) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
         """Return the layers of users ``[U, d_l]`` and of items ``[I, d_l]`` that the outputs pool, with gradient."""
-        user_all, item_all = self.encode()
+        user_all, item_all = self.propagate()
         return (user_all,), (item_all,)
 
     @property
     def hop_sizes(self) -> tuple[int, ...]:
-        """Return d_0 .. d_L, the widths of the layers of :meth:`encode_hops`."""
+        """Return d_0 .. d_L, the widths of the layers of :meth:`propagate_hops`."""
         return (self.ego_embeddings()[0].shape[1],)
 
-    def training_encoding(self, with_hops: bool) -> Encoding:
-        """Encode for a training step.
+    def training_propagation(self, with_hops: bool) -> Propagated:
+        """Propagate for a training step.
 
         Args:
             with_hops: whether the layers are asked for; without them a backbone may take a shorter way.
         """
         if not with_hops:
-            return Encoding.of_outputs(*self.encode())
-        return Encoding.of_hops(*self.encode_hops(), self.pooling)
+            return Propagated.of_outputs(*self.propagate())
+        return Propagated.of_hops(*self.propagate_hops(), self.pooling)
 
-    def auxiliary_terms(self, encoding: Encoding, users: torch.Tensor, positives: torch.Tensor) -> Mapping[str, torch.Tensor]:
+    def auxiliary_terms(
+        self, propagated: Propagated, users: torch.Tensor, positives: torch.Tensor
+    ) -> Mapping[str, torch.Tensor]:
         """Return the backbone's own weighted terms by name, scalars; each a mean, as the ranking loss is; ids are ``[B]``."""
         return {}
 
     def regularization(
-        self, encoding: Encoding, users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor
+        self, propagated: Propagated, users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor
     ) -> torch.Tensor:
         """Return the unweighted regularisation of a batch, a scalar; ids are int64 ``[B]`` each."""
         user_ego, item_ego = self.ego_embeddings()
@@ -97,15 +99,15 @@ class PairwiseBackbone(GeneralRecommender):
 
     def calculate_loss(self, interaction: Interaction) -> tuple[torch.Tensor, ...]:
         """Return the plain loss's weighted parts (BPR, L2, the backbone's own), named by :attr:`loss_part_names`."""
-        self._encoded = None
+        self._propagated = None
         users, positives, negatives = (interaction[name] for name in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
-        encoding = self.training_encoding(with_hops=False)
-        e_u = encoding.user_all.index_select(0, users)  # [B, d]
-        e_i, e_j = encoding.item_all.index_select(0, torch.cat([positives, negatives])).chunk(2)  # [B, d] each
+        propagated = self.training_propagation(with_hops=False)
+        e_u = propagated.user_all.index_select(0, users)  # [B, d]
+        e_i, e_j = propagated.item_all.index_select(0, torch.cat([positives, negatives])).chunk(2)  # [B, d] each
         parts = {
             "rank": bpr_loss((e_u * e_i).sum(dim=1), (e_u * e_j).sum(dim=1)),
-            "reg": self.reg_weight * self.regularization(encoding, users, positives, negatives),
-            **self.auxiliary_terms(encoding, users, positives),
+            "reg": self.reg_weight * self.regularization(propagated, users, positives, negatives),
+            **self.auxiliary_terms(propagated, users, positives),
         }
         return tuple(parts[name] for name in self.loss_part_names)
 
@@ -113,29 +115,29 @@ class PairwiseBackbone(GeneralRecommender):
 
     def train(self, mode: bool = True) -> Any:
         """Switch between training and evaluation; embeddings kept for scoring do not outlive an evaluation."""
-        self._encoded = None
+        self._propagated = None
         return super().train(mode)
 
-    def encode_for_scoring(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the embeddings without gradient: encoded once per evaluation, and anew in training mode."""
-        if self._encoded is None or self.training:
+    def propagate_for_scoring(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the embeddings without gradient: propagated once per evaluation, and anew in training mode."""
+        if self._propagated is None or self.training:
             with torch.no_grad():
-                user_all, item_all = self.encode()
+                user_all, item_all = self.propagate()
             # Without propagation the outputs are the parameters themselves.
-            self._encoded = (user_all.detach(), item_all.detach())
-        return self._encoded
+            self._propagated = (user_all.detach(), item_all.detach())
+        return self._propagated
 
     def predict(self, interaction: Interaction) -> torch.Tensor:
         """Return the scores of pairs (user_id, item_id), float ``[B]``, without gradient."""
-        user_all, item_all = self.encode_for_scoring()
+        user_all, item_all = self.propagate_for_scoring()
         return (user_all[interaction[self.USER_ID]] * item_all[interaction[self.ITEM_ID]]).sum(dim=1)
 
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
         """Return the scores of every item for each user of the batch, float ``[B * I]``, without gradient."""
-        user_all, item_all = self.encode_for_scoring()
+        user_all, item_all = self.propagate_for_scoring()
         return (user_all[interaction[self.USER_ID]] @ item_all.t()).view(-1)
 
     def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
-        """Load parameters, forgetting what was encoded with the old ones."""
-        self._encoded = None
+        """Load parameters, forgetting what was propagated with the old ones."""
+        self._propagated = None
         return super().load_state_dict(*arguments, **options)

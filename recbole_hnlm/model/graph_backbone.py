@@ -1,4 +1,4 @@
-"""LightGCN's encoding by our propagation: the base of every backbone that propagates linearly."""
+"""LightGCN by our propagation: the base of every backbone that propagates linearly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["LightGraphBackbone"]
 
 
 class LightGraphBackbone(PairwiseBackbone, LightGCN):
-    """LightGCN as RecBole initialises it, encoded by our propagation.
+    """LightGCN as RecBole initialises it, by our propagation.
 
     Source: He et al., "LightGCN", SIGIR 2020. Loss, gradients and scores are those of RecBole's LightGCN.
     """
@@ -35,11 +35,11 @@ class LightGraphBackbone(PairwiseBackbone, LightGCN):
         """Return what is propagated, layer 0 of users ``[U, d]`` and items ``[I, d]``: the tables as they are."""
         return self.ego_embeddings()
 
-    def encode(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def propagate(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the propagated embeddings of users ``[U, d]`` and items ``[I, d]``."""
         return propagate_mean(self.norm_adj_matrix, *self.input_embeddings(), self.n_layers)
 
-    def encode_hops(self) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+    def propagate_hops(self) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
         """Return layers 0 (what is propagated) to L of users, each ``[U, d]``, and of items, each ``[I, d]``."""
         return propagate_hops(self.norm_adj_matrix, *self.input_embeddings(), self.n_layers)
 
@@ -49,5 +49,5 @@ class LightGraphBackbone(PairwiseBackbone, LightGCN):
         return (int(self.latent_dim),) * (int(self.n_layers) + 1)
 
     def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Encode, under the name that RecBole's LightGCN uses."""
-        return self.encode()
+        """Propagate, under the name that RecBole's LightGCN uses."""
+        return self.propagate()

@@ -26,6 +26,6 @@ class HNLMBPR(HNLMMixin, BPR):
         """Return the embedding tables of users ``[U, d]`` and items ``[I, d]``."""
         return self.user_embedding.weight, self.item_embedding.weight
 
-    def encode(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def propagate(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the tables: nothing is propagated."""
         return self.ego_embeddings()

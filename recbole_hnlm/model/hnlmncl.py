@@ -18,7 +18,7 @@ from recbole_hnlm.model.graph_backbone import LightGraphBackbone
 from recbole_hnlm.model.losses import info_nce_against, info_nce_over_table
 from recbole_hnlm.model.mixin import HNLMMixin
 from recbole_hnlm.model.propagation import propagate_hops
-from recbole_hnlm.negative_sampler.hops import Encoding
+from recbole_hnlm.negative_sampler.hops import Propagated
 from recbole_hnlm.utils.errors import ConfigError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -104,17 +104,19 @@ class HNLMNCL(HNLMMixin, LightGraphBackbone):
         clusters = torch.from_numpy(np.concatenate([[0], nearest]).astype(np.int64))
         return centroids.to(self.device), clusters.to(self.device)
 
-    def training_encoding(self, with_hops: bool) -> Encoding:
-        """Encode all layers, and keep layer ``2 * hyper_layers``, which may lie beyond those that are pooled."""
+    def training_propagation(self, with_hops: bool) -> Propagated:
+        """Propagate all layers, and keep layer ``2 * hyper_layers``, which may lie beyond those that are pooled."""
         context, pooled = 2 * self.hyper_layers, self.n_layers + 1
         users, items = propagate_hops(self.norm_adj_matrix, *self.ego_embeddings(), max(self.n_layers, context))
-        return Encoding.of_hops(users[:pooled], items[:pooled], self.pooling, views=(users[context], items[context]))
+        return Propagated.of_hops(users[:pooled], items[:pooled], self.pooling, views=(users[context], items[context]))
 
-    def auxiliary_terms(self, encoding: Encoding, users: torch.Tensor, positives: torch.Tensor) -> Mapping[str, torch.Tensor]:
+    def auxiliary_terms(
+        self, propagated: Propagated, users: torch.Tensor, positives: torch.Tensor
+    ) -> Mapping[str, torch.Tensor]:
         """Return the contrast with neighbourhoods and, once there are clusters, with prototypes."""
         sides = ((users, self.user_centroids, self.user_2cluster), (positives, self.item_centroids, self.item_2cluster))
-        structure, prototype = [], [encoding.user_all.new_zeros(())]
-        for (ids, centroids, clusters), view, ego in zip(sides, encoding.views, self.ego_embeddings(), strict=True):
+        structure, prototype = [], [propagated.user_all.new_zeros(())]
+        for (ids, centroids, clusters), view, ego in zip(sides, propagated.views, self.ego_embeddings(), strict=True):
             structure.append(info_nce_over_table(view, ego, ids, self.ssl_temp))
             if centroids is not None and clusters is not None:
                 prototype.append(info_nce_against(ego.index_select(0, ids), centroids, clusters[ids], self.ssl_temp))

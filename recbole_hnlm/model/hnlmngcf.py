@@ -15,7 +15,7 @@ from recbole.model.general_recommender.ngcf import NGCF
 from recbole_hnlm.model.losses import embedding_regularization
 from recbole_hnlm.model.mixin import HNLMMixin
 from recbole_hnlm.model.propagation import SymmetricAdjacency, normalized_adjacency, propagate_once
-from recbole_hnlm.negative_sampler.hops import Encoding, pool_hops
+from recbole_hnlm.negative_sampler.hops import Propagated, pool_hops
 
 __all__ = ["HNLMNGCF"]
 
@@ -23,7 +23,7 @@ _SLOPE = 0.2
 
 
 class HNLMNGCF(HNLMMixin, NGCF):
-    """RecBole's NGCF, encoded by our propagation and trained by :class:`HNLMMixin`.
+    """RecBole's NGCF by our propagation, trained by :class:`HNLMMixin`.
 
     Outputs are the layers one beside the other, and L2 regularises outputs, both as in RecBole; with the semantic weights at 0
     and ``negative_sampler: uniform`` loss, gradients and scores are RecBole's.
@@ -49,7 +49,7 @@ class HNLMNGCF(HNLMMixin, NGCF):
         """Return the width of each layer, the embeddings' first."""
         return tuple(int(size) for size in self.hidden_size_list)
 
-    def encode_hops(self) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+    def propagate_hops(self) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
         """Return layers 0 to L of users, ``[U, d_l]``, and of items, ``[I, d_l]``.
 
         Formula: ``E_{l+1} = normalize(dropout(LeakyReLU((A E_l + E_l) W_1 + (A E_l * E_l) W_2)))``. Source: NGCF, section 2.2,
@@ -69,18 +69,18 @@ class HNLMNGCF(HNLMMixin, NGCF):
         """Drop entries of the matrix as RecBole does, each direction of an edge for itself."""
         return self.sparse_dropout(self.norm_adj_matrix.as_torch().to_sparse_coo().to(self.device))
 
-    def encode(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def propagate(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the layers side by side, users ``[U, d]`` and items ``[I, d]``."""
-        users, items = self.encode_hops()
+        users, items = self.propagate_hops()
         return pool_hops(users, self.pooling), pool_hops(items, self.pooling)
 
     def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Encode, under the name that RecBole's NGCF uses."""
-        return self.encode()
+        """Propagate, under the name that RecBole's NGCF uses."""
+        return self.propagate()
 
     def regularization(
-        self, encoding: Encoding, users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor
+        self, propagated: Propagated, users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor
     ) -> torch.Tensor:
         """Return the regularisation of the batch's outputs, a scalar."""
-        item_rows = encoding.item_all.index_select(0, torch.cat([positives, negatives])).chunk(2)
-        return embedding_regularization((encoding.user_all.index_select(0, users), *item_rows), self.require_pow)
+        item_rows = propagated.item_all.index_select(0, torch.cat([positives, negatives])).chunk(2)
+        return embedding_regularization((propagated.user_all.index_select(0, users), *item_rows), self.require_pow)

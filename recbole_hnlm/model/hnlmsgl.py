@@ -23,7 +23,7 @@ from recbole_hnlm.utils.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from recbole_hnlm.negative_sampler.hops import Encoding
+    from recbole_hnlm.negative_sampler.hops import Propagated
 
 __all__ = ["HNLMSGL"]
 
@@ -67,7 +67,7 @@ class HNLMSGL(HNLMMixin, LightGraphBackbone):
             draw_view(self.view_type, self._users, self._items, sizes, self.drop_ratio).to(self.device) for _ in range(count)
         ]
 
-    def _encode_view(self, view: list[SymmetricAdjacency]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _propagate_view(self, view: list[SymmetricAdjacency]) -> tuple[torch.Tensor, torch.Tensor]:
         if self.view_type != "RW":
             return propagate_mean(view[0], *self.input_embeddings(), self.n_layers)
         layers = [torch.cat(self.input_embeddings())]
@@ -76,10 +76,12 @@ class HNLMSGL(HNLMMixin, LightGraphBackbone):
         nodes = pool_hops(layers, "mean")
         return nodes[: self.n_users], nodes[self.n_users :]
 
-    def auxiliary_terms(self, encoding: Encoding, users: torch.Tensor, positives: torch.Tensor) -> Mapping[str, torch.Tensor]:
+    def auxiliary_terms(
+        self, propagated: Propagated, users: torch.Tensor, positives: torch.Tensor
+    ) -> Mapping[str, torch.Tensor]:
         """Return the contrast of the two views."""
         if not self._views:
             self._views = [self._draw_view() for _ in range(2)]
-        one, other = (self._encode_view(view) for view in self._views)
+        one, other = (self._propagate_view(view) for view in self._views)
         terms = [info_nce_over_table(a, b, ids, self.ssl_tau) for a, b, ids in zip(one, other, (users, positives), strict=True)]
         return {"ssl": self.ssl_weight * (terms[0] + terms[1])}

@@ -1,4 +1,4 @@
-"""What makes a RecBole backbone learn from the LLM's hard negatives; a backbone adds only how it encodes.
+"""What makes a RecBole backbone learn from the LLM's hard negatives; a backbone adds only how it propagates.
 
 Symbols: B positives in the batch, M of them with a semantic vector, K candidates, U users and I items including the padding
 id 0, d the embedding size, H the dimension of z_ui, T that of the text encoder.
@@ -15,9 +15,9 @@ from recbole_hnlm.data.dataloader import SEMANTIC_ROW
 from recbole_hnlm.data.pair_vectors import PairVectorReader
 from recbole_hnlm.data.semantics import TextTables
 from recbole_hnlm.data.training import TrainingInteractions
-from recbole_hnlm.model.adapter import AdapterBank
 from recbole_hnlm.model.backbone import PairwiseBackbone
 from recbole_hnlm.model.losses import bpr_loss, contrast_loss, hinge_loss, info_nce, mix_negative
+from recbole_hnlm.model.projector import ProjectorBank
 from recbole_hnlm.model.scoring import fuse_scores
 from recbole_hnlm.negative_sampler.base import SamplerContext, SelectionInputs
 from recbole_hnlm.trainer.hnlm import HNLMTrainer
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from recbole.data.interaction import Interaction
 
-    from recbole_hnlm.negative_sampler.hops import Encoding
+    from recbole_hnlm.negative_sampler.hops import Propagated
 
 __all__ = ["HNLMMixin"]
 
@@ -56,7 +56,7 @@ class HNLMMixin(PairwiseBackbone):
         settings_class: how the model reads our keys, which decides what the LLM stages build for it.
         trainer_class: the trainer that knows the names of the parts.
         loss_part_names: names of the parts that :meth:`calculate_loss` returns, in order.
-        adapters: f, one for each dimension of vectors.
+        projectors: f, one for each dimension of vectors.
         selector: chooses e_j.
         on_negatives: told users and chosen items, ``[B]`` each, at every step; set by the trainer, and None otherwise.
     """
@@ -91,9 +91,9 @@ class HNLMMixin(PairwiseBackbone):
             training = TrainingInteractions.from_dataset(dataset)
             self._texts = TextTables(vectors, training, self.settings.alignment_source, self.device)
         output_size = self.hop_sizes[0] if self.pooling == "mean" else sum(self.hop_sizes)
-        self.adapters = AdapterBank(self.settings.adapter_hidden_size, output_size, int(config["seed"]))
+        self.projectors = ProjectorBank(self.settings.projector_hidden_size, output_size, int(config["seed"]))
         adapted = (self._reader, self._texts if self._aligns else None)
-        self.adapters.grow([side.dim for side in adapted if side is not None])
+        self.projectors.grow([side.dim for side in adapted if side is not None])
         context = SamplerContext(
             self.settings,
             self.n_users,
@@ -127,34 +127,34 @@ class HNLMMixin(PairwiseBackbone):
         Raises:
             ArtifactError: if a term of the loss reads vectors that the dataset does not carry.
         """
-        self._encoded = None
+        self._propagated = None
         self._require_vectors(interaction)
         users, positives, candidates = (interaction[name] for name in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
         candidates = candidates.unsqueeze(1) if candidates.dim() == 1 else candidates  # [B, K]
         if self._pair_items is not None:
             candidates = self._with_semantic_candidate(self._pair_items, interaction[SEMANTIC_ROW], candidates)
-        encoding = self.training_encoding(self._reads_hops)
-        chosen = self.selector.select(SelectionInputs(users, positives, candidates, encoding, self.settings))
+        propagated = self.training_propagation(self._reads_hops)
+        chosen = self.selector.select(SelectionInputs(users, positives, candidates, propagated, self.settings))
         if self.on_negatives is not None:
             self.on_negatives(users, chosen.items)
         if self.selector.count_names:
             self._counts["negatives"] += len(users)
             for name, count in chosen.counts.items():
                 self._counts[name] += count
-        e_u = encoding.user_all.index_select(0, users)  # [B, d]
-        e_i, e_j = encoding.item_all.index_select(0, torch.cat([positives, chosen.items])).chunk(2)  # [B, d] each
+        e_u = propagated.user_all.index_select(0, users)  # [B, d]
+        e_i, e_j = propagated.item_all.index_select(0, torch.cat([positives, chosen.items])).chunk(2)  # [B, d] each
         e_j = e_j if chosen.embeddings is None else chosen.embeddings
         contrast = e_u.new_zeros(())
         if self._reader is not None:
             e_j, contrast = self._semantic_terms(self._reader, interaction[SEMANTIC_ROW], e_u, e_i, e_j)
         parts = {
             "rank": self._rank(e_u, e_i, e_j),
-            "reg": self.reg_weight * self.regularization(encoding, users, positives, chosen.items),
+            "reg": self.reg_weight * self.regularization(propagated, users, positives, chosen.items),
             "contrast": self.settings.contrast_weight * contrast,
-            **self.auxiliary_terms(encoding, users, positives),
+            **self.auxiliary_terms(propagated, users, positives),
         }
         if self._aligns and self._texts is not None:
-            parts["alignment"] = self.settings.alignment_weight * self._alignment(self._texts, users, positives, encoding)
+            parts["alignment"] = self.settings.alignment_weight * self._alignment(self._texts, users, positives, propagated)
         if self.selector.loss_name is not None and chosen.loss is not None:
             parts[self.selector.loss_name] = chosen.loss
         return tuple(parts[name] for name in self.loss_part_names)
@@ -186,7 +186,7 @@ class HNLMMixin(PairwiseBackbone):
         contrast = e_u.new_zeros(())
         if len(places) == 0:
             return e_j, contrast
-        h = self.adapters(reader.gather(rows[places], e_u.device))  # [M, d]
+        h = self.projectors(reader.gather(rows[places], e_u.device))  # [M, d]
         places = places.to(e_u.device)
         everywhere = len(places) == len(rows)
         own_u, own_i, own_j = (e_u, e_i, e_j) if everywhere else (e.index_select(0, places) for e in (e_u, e_i, e_j))
@@ -197,13 +197,15 @@ class HNLMMixin(PairwiseBackbone):
             e_j = mixed if everywhere else e_j.index_copy(0, places, mixed)
         return e_j, contrast
 
-    def _alignment(self, texts: TextTables, users: torch.Tensor, positives: torch.Tensor, encoding: Encoding) -> torch.Tensor:
+    def _alignment(
+        self, texts: TextTables, users: torch.Tensor, positives: torch.Tensor, propagated: Propagated
+    ) -> torch.Tensor:
         """Return the two-way InfoNCE of the batch's distinct users plus that of its distinct items with their text."""
         sides = (
-            ("users", users, encoding.user_all, texts.user_vectors, texts.user_mask),
-            ("items", positives, encoding.item_all, texts.item_vectors, texts.item_mask),
+            ("users", users, propagated.user_all, texts.user_vectors, texts.user_mask),
+            ("items", positives, propagated.item_all, texts.item_vectors, texts.item_mask),
         )
-        total = encoding.user_all.new_zeros(())
+        total = propagated.user_all.new_zeros(())
         for side, ids, embeddings, vectors, mask in sides:
             distinct = torch.unique(ids)
             known = distinct[mask[distinct]]
@@ -214,7 +216,7 @@ class HNLMMixin(PairwiseBackbone):
                 known = known[order.to(known.device)]
             if len(known) > 1:
                 own = embeddings.index_select(0, known)  # [n, d]
-                total = total + info_nce(own, self.adapters(vectors[known].float()), self.settings.alignment_temperature)
+                total = total + info_nce(own, self.projectors(vectors[known].float()), self.settings.alignment_temperature)
         return total
 
     @property
@@ -249,15 +251,15 @@ class HNLMMixin(PairwiseBackbone):
         """Prepare the backbone, the counts and the choice of negatives for an epoch, counted from 0."""
         super().start_epoch(epoch)
         self.reset_counts()
-        self.selector.start_epoch(epoch, self._encode_now)
+        self.selector.start_epoch(epoch, self._propagate_now)
 
-    def _encode_now(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Encode as for scoring, whatever the mode, and leave the mode as it was."""
+    def _propagate_now(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Propagate as for scoring, whatever the mode, and leave the mode as it was."""
         training = self.training
         self.eval()
-        encoded = self.encode_for_scoring()
+        propagated = self.propagate_for_scoring()
         self.train(training)
-        return encoded
+        return propagated
 
     # --- scoring ---------------------------------------------------------------------------------------------------------
 
@@ -316,8 +318,10 @@ class HNLMMixin(PairwiseBackbone):
 
 
 def _prepare_for_loading(module: HNLMMixin, state_dict: Mapping[str, torch.Tensor], prefix: str, *_: Any) -> None:
-    """Before a state is loaded: forget embeddings of the old parameters, and grow the adapters that the state has."""
-    module._encoded = None
-    start, end = prefix + "adapters.", ".0.weight"
-    module.adapters.grow(int(key[len(start) : -len(end)]) for key in state_dict if key.startswith(start) and key.endswith(end))
-    module.adapters.to(module.device)
+    """Before a state is loaded: forget embeddings of the old parameters, and grow the projectors that the state has."""
+    module._propagated = None
+    start, end = prefix + "projectors.", ".0.weight"
+    module.projectors.grow(
+        int(key[len(start) : -len(end)]) for key in state_dict if key.startswith(start) and key.endswith(end)
+    )
+    module.projectors.to(module.device)

@@ -8,7 +8,7 @@ Symbols: e_x the backbone's output of node x (a user or an item), s_x its profil
   that have a profile; y runs over all users (items) that have one. f is an MLP from T to d, shared by users and items.
 - RLMRec-Gen: at every step a share ``rlmrec_mask_ratio`` of the nodes gives up its embedding for one learned vector before
   propagation, and ``w * -mean_x log( exp(cos(g(e_x), s_x) / t) / sum_y exp(cos(g(e_x), s_y) / t) )`` over those nodes x and y
-  alone, users and items together, has e_x tell the profile. g is an MLP from d to T. Ranking uses the same encoding.
+  alone, users and items together, has e_x tell the profile. g is an MLP from d to T. Ranking uses the same propagation.
 
 f and g have one hidden layer of (T + d) / 2 units and LeakyReLU.
 
@@ -33,7 +33,7 @@ from recbole_hnlm.model.text_rival import TextRivalMixin, number_of, own_randomn
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from recbole_hnlm.negative_sampler.hops import Encoding
+    from recbole_hnlm.negative_sampler.hops import Propagated
 
 __all__ = ["RLMRecConMixin", "RLMRecGenMixin", "masked_nodes", "profile_contrast", "profile_mlp", "profile_reconstruction"]
 
@@ -114,18 +114,20 @@ class RLMRecConMixin(_RLMRecMixin):
         with own_randomness(config):
             self.profile_mlp = profile_mlp(self.texts.dim, int(config["embedding_size"]))
 
-    def auxiliary_terms(self, encoding: Encoding, users: torch.Tensor, positives: torch.Tensor) -> Mapping[str, torch.Tensor]:
+    def auxiliary_terms(
+        self, propagated: Propagated, users: torch.Tensor, positives: torch.Tensor
+    ) -> Mapping[str, torch.Tensor]:
         """Return the backbone's terms and the contrast."""
-        total, texts = encoding.user_all.new_zeros(()), self.texts
+        total, texts = propagated.user_all.new_zeros(()), self.texts
         sides = (
-            (encoding.user_all, texts.user_vectors, texts.user_mask, users),
-            (encoding.item_all, texts.item_vectors, texts.item_mask, positives),
+            (propagated.user_all, texts.user_vectors, texts.user_mask, users),
+            (propagated.item_all, texts.item_vectors, texts.item_mask, positives),
         )
         if self.rlmrec_weight > 0:
             for embeddings, vectors, mask, ids in sides:
                 mapped = self.profile_mlp(vectors[mask].float())
                 total = total + profile_contrast(embeddings, mapped, mask, ids, self.rlmrec_temperature)
-        return {**super().auxiliary_terms(encoding, users, positives), "rlmrec": self.rlmrec_weight * total}
+        return {**super().auxiliary_terms(propagated, users, positives), "rlmrec": self.rlmrec_weight * total}
 
 
 class RLMRecGenMixin(_RLMRecMixin):
@@ -155,11 +157,11 @@ class RLMRecGenMixin(_RLMRecMixin):
         super().start_epoch(epoch)
         self._draws.manual_seed(self._seed + _EPOCH_STRIDE * epoch)
 
-    def training_encoding(self, with_hops: bool) -> Encoding:
-        """Draw the nodes to mask and encode without their embeddings."""
+    def training_propagation(self, with_hops: bool) -> Propagated:
+        """Draw the nodes to mask and propagate without their embeddings."""
         if self.rlmrec_weight > 0:
             self._masked = masked_nodes(self._known, self.rlmrec_mask_ratio, self._draws)
-        return super().training_encoding(with_hops)
+        return super().training_propagation(with_hops)
 
     def input_embeddings(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the tables, the masked nodes' rows replaced while a training step is under way."""
@@ -170,12 +172,14 @@ class RLMRecGenMixin(_RLMRecMixin):
         nodes = torch.cat([users, items]).index_copy(0, self._masked, masked)
         return nodes[: self.n_users], nodes[self.n_users :]
 
-    def auxiliary_terms(self, encoding: Encoding, users: torch.Tensor, positives: torch.Tensor) -> Mapping[str, torch.Tensor]:
+    def auxiliary_terms(
+        self, propagated: Propagated, users: torch.Tensor, positives: torch.Tensor
+    ) -> Mapping[str, torch.Tensor]:
         """Return the backbone's terms, made of masked embeddings as well, and the reconstruction; the step's mask ends here."""
-        terms = dict(super().auxiliary_terms(encoding, users, positives))
-        loss = encoding.user_all.new_zeros(())
+        terms = dict(super().auxiliary_terms(propagated, users, positives))
+        loss = propagated.user_all.new_zeros(())
         if self._masked is not None:
-            outputs = torch.cat([encoding.user_all, encoding.item_all]).index_select(0, self._masked)  # [n, d]
+            outputs = torch.cat([propagated.user_all, propagated.item_all]).index_select(0, self._masked)  # [n, d]
             profiles = (
                 torch.cat([self.texts.user_vectors, self.texts.item_vectors]).index_select(0, self._masked).float()
             )  # [n, T]

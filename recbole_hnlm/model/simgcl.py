@@ -1,4 +1,4 @@
-r"""SimGCL: LightGCN with a contrast of two noisy encodings.
+r"""SimGCL: LightGCN with a contrast of two noisy propagations.
 
 Reference:
     Junliang Yu et al. "Are Graph Augmentations Necessary? Simple Graph Contrastive Learning for Recommendation." in SIGIR 2022.
@@ -20,7 +20,7 @@ from recbole_hnlm.utils.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from recbole_hnlm.negative_sampler.hops import Encoding
+    from recbole_hnlm.negative_sampler.hops import Propagated
 
 __all__ = ["SimGCL", "batch_contrast", "with_noise"]
 
@@ -39,7 +39,7 @@ def with_noise(nodes: torch.Tensor, uniform: torch.Tensor, norm: float) -> torch
 
 
 def batch_contrast(one: torch.Tensor, other: torch.Tensor, ids: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Return the InfoNCE of the batch's distinct nodes between two encodings, each against the others of the batch.
+    """Return the InfoNCE of the batch's distinct nodes between two propagations, each against the others of the batch.
 
     Source: SimGCL, section 2 (the contrast of SGL within a batch), as a mean over nodes.
 
@@ -74,13 +74,13 @@ class SimGCL(LightGraphBackbone):
         if self.n_layers < 1:
             raise ConfigError(f"n_layers is {self.n_layers}, expected at least 1: noise is added to propagated embeddings")
 
-    def encode(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def propagate(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the mean of layers 1 to L, which is one step from the mean of layers 0 to L - 1; no noise."""
         nodes = torch.cat(propagate_mean(self.norm_adj_matrix, *self.ego_embeddings(), self.n_layers - 1))
         nodes = propagate_once(self.norm_adj_matrix, nodes)
         return nodes[: self.n_users], nodes[self.n_users :]
 
-    def encode_hops(self) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+    def propagate_hops(self) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
         """Return layers 1 to L of users and of items, without noise."""
         users, items = propagate_hops(self.norm_adj_matrix, *self.ego_embeddings(), self.n_layers)
         return users[1:], items[1:]
@@ -99,8 +99,10 @@ class SimGCL(LightGraphBackbone):
             layers.append(nodes)
         return tuple(layer[: self.n_users] for layer in layers), tuple(layer[self.n_users :] for layer in layers)
 
-    def auxiliary_terms(self, encoding: Encoding, users: torch.Tensor, positives: torch.Tensor) -> Mapping[str, torch.Tensor]:
-        """Return the contrast of two noisy encodings."""
+    def auxiliary_terms(
+        self, propagated: Propagated, users: torch.Tensor, positives: torch.Tensor
+    ) -> Mapping[str, torch.Tensor]:
+        """Return the contrast of two noisy propagations."""
         views = [[pool_hops(side, "mean") for side in self.noisy_hops()] for _ in range(2)]
         terms = [
             batch_contrast(one, other, ids, self.ssl_tau) for one, other, ids in zip(*views, (users, positives), strict=True)

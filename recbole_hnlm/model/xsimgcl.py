@@ -1,4 +1,4 @@
-r"""XSimGCL: SimGCL in a single noisy encoding.
+r"""XSimGCL: SimGCL in a single noisy propagation.
 
 Reference:
     Junliang Yu et al. "XSimGCL: Towards Extremely Simple Graph Contrastive Learning for Recommendation." in TKDE 2023.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from recbole_hnlm.model.simgcl import SimGCL, batch_contrast
-from recbole_hnlm.negative_sampler.hops import Encoding
+from recbole_hnlm.negative_sampler.hops import Propagated
 from recbole_hnlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,14 +37,16 @@ class XSimGCL(SimGCL):
         if not 1 <= self.contrast_layer <= self.n_layers:
             raise ConfigError(f"contrast_layer is {self.contrast_layer}, expected 1 to n_layers, {self.n_layers}")
 
-    def training_encoding(self, with_hops: bool) -> Encoding:
-        """Encode with noise, and keep the layer that is contrasted."""
+    def training_propagation(self, with_hops: bool) -> Propagated:
+        """Propagate with noise, and keep the layer that is contrasted."""
         users, items = self.noisy_hops()
         place = self.contrast_layer - 1
-        return Encoding.of_hops(users, items, self.pooling, views=(users[place], items[place]))
+        return Propagated.of_hops(users, items, self.pooling, views=(users[place], items[place]))
 
-    def auxiliary_terms(self, encoding: Encoding, users: torch.Tensor, positives: torch.Tensor) -> Mapping[str, torch.Tensor]:
+    def auxiliary_terms(
+        self, propagated: Propagated, users: torch.Tensor, positives: torch.Tensor
+    ) -> Mapping[str, torch.Tensor]:
         """Return the contrast of the output with the chosen layer."""
-        sides = zip((encoding.user_all, encoding.item_all), encoding.views, (users, positives), strict=True)
+        sides = zip((propagated.user_all, propagated.item_all), propagated.views, (users, positives), strict=True)
         terms = [batch_contrast(output, layer, ids, self.ssl_tau) for output, layer, ids in sides]
         return {"ssl": self.ssl_weight * (terms[0] + terms[1])}

@@ -19,38 +19,38 @@ if TYPE_CHECKING:
     from recbole_hnlm.config.settings import HNLMSettings
     from recbole_hnlm.data.semantics import TextTables
     from recbole_hnlm.data.training import TrainingInteractions
-    from recbole_hnlm.negative_sampler.hops import Encoding
+    from recbole_hnlm.negative_sampler.hops import Propagated
 
 __all__ = ["NegativeSampler", "Negatives", "SamplerContext", "SelectionInputs", "Selector", "stateless"]
 
 
 @dataclass(frozen=True)
 class SelectionInputs:
-    """The step's data from which a negative is chosen; embeddings are those that the step's one encoding produced.
+    """The step's data from which a negative is chosen; embeddings are those that the step's one propagation produced.
 
     Attributes:
         users: internal user ids, int64 ``[B]``.
         positives: internal item ids, int64 ``[B]``.
         candidates: items that the user did not interact with in training, int64 ``[B, K]``.
-        encoding: outputs and, for samplers that set ``reads_hops``, the layers behind them, with their gradient.
+        propagated: outputs and, for samplers that set ``reads_hops``, the layers behind them, with their gradient.
         settings: the run's keys.
     """
 
     users: torch.Tensor
     positives: torch.Tensor
     candidates: torch.Tensor
-    encoding: Encoding
+    propagated: Propagated
     settings: HNLMSettings
 
     @property
     def user_all(self) -> torch.Tensor:
         """Users' embeddings, float ``[U, d]``."""
-        return self.encoding.user_all
+        return self.propagated.user_all
 
     @property
     def item_all(self) -> torch.Tensor:
         """Items' embeddings, float ``[I, d]``."""
-        return self.encoding.item_all
+        return self.propagated.item_all
 
 
 @dataclass(frozen=True)
@@ -118,12 +118,12 @@ class Selector(nn.Module):
         """Choose a negative for each of B positives."""
         raise NotImplementedError
 
-    def start_epoch(self, epoch: int, encode: Callable[[], tuple[torch.Tensor, torch.Tensor]]) -> None:
+    def start_epoch(self, epoch: int, propagate: Callable[[], tuple[torch.Tensor, torch.Tensor]]) -> None:
         """Note that an epoch begins.
 
         Args:
             epoch: counted from 0.
-            encode: returns the embeddings of all users ``[U, d]`` and items ``[I, d]`` as they now are, without gradient.
+            propagate: returns the embeddings of all users ``[U, d]`` and items ``[I, d]`` as they now are, without gradient.
         """
         self.epoch = epoch
 

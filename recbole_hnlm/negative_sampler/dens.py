@@ -107,11 +107,11 @@ class DisentangledSelector(Selector):
 
     def select(self, inputs: SelectionInputs) -> Negatives:
         """Choose a candidate per layer, pool the layers, and return the gates' loss with them."""
-        encoding, settings = inputs.encoding, inputs.settings
+        propagated, settings = inputs.propagated, inputs.settings
         progress = min(1.0, self.epoch / settings.dens_warmup_epochs)
         ids = (inputs.users, inputs.positives, inputs.candidates)
         first, users, chosen, parts = None, [], [], []
-        for user_layer, item_layer in zip(encoding.user_hops, encoding.item_hops, strict=True):
+        for user_layer, item_layer in zip(propagated.user_hops, propagated.item_hops, strict=True):
             gates: FactorGates = self.gates[str(item_layer.shape[1])]  # type: ignore[assignment]
             items = gates.choose((user_layer, item_layer), ids, progress)  # [B]
             first = items if first is None else first
@@ -122,10 +122,10 @@ class DisentangledSelector(Selector):
             users.append(e_u)
             chosen.append(e_j)
             parts.append((pos_r, e_i - pos_r, neg_r, e_j - neg_r))
-        pos_r, pos_ir, neg_r, neg_ir = (pool_hops(part, encoding.pooling) for part in zip(*parts, strict=True))
-        loss = disentangling_loss(pool_hops(users, encoding.pooling), (pos_r, pos_ir), (neg_r, neg_ir))
-        assert first is not None  # noqa: S101 - every encoding has a layer
-        return Negatives(first, pool_hops(chosen, encoding.pooling), settings.dens_gamma * loss)
+        pos_r, pos_ir, neg_r, neg_ir = (pool_hops(part, propagated.pooling) for part in zip(*parts, strict=True))
+        loss = disentangling_loss(pool_hops(users, propagated.pooling), (pos_r, pos_ir), (neg_r, neg_ir))
+        assert first is not None  # noqa: S101 - every propagation has a layer
+        return Negatives(first, pool_hops(chosen, propagated.pooling), settings.dens_gamma * loss)
 
 
 SAMPLER = NegativeSampler(DisentangledSelector, reads_hops=True)

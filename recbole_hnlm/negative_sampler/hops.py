@@ -1,4 +1,4 @@
-"""What one encoding of a backbone yields: output embeddings and, for those who ask, the layers that they are pooled from.
+"""What one propagation of a backbone yields: output embeddings and, for those who ask, the layers that they are pooled from.
 
 Symbols: U users and I items including the padding id 0, d the embedding size, hops 0..L with sizes d_0..d_L (a backbone that
 pools by the mean has d_l = d; one that concatenates has d = d_0 + ... + d_L).
@@ -14,7 +14,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Encoding", "Pooling", "pool_hops"]
+__all__ = ["Pooling", "Propagated", "pool_hops"]
 
 Pooling = Literal["mean", "concat"]
 
@@ -30,8 +30,8 @@ def pool_hops(hops: Sequence[torch.Tensor], pooling: Pooling) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class Encoding:
-    """The tensors of one training step's encoding, all with their gradient.
+class Propagated:
+    """The tensors of one training step's propagation, all with their gradient.
 
     Attributes:
         user_all: outputs of users, float ``[U, d]``.
@@ -51,13 +51,13 @@ class Encoding:
     views: Any = None
 
     @classmethod
-    def of_outputs(cls, user_all: torch.Tensor, item_all: torch.Tensor) -> Encoding:
+    def of_outputs(cls, user_all: torch.Tensor, item_all: torch.Tensor) -> Propagated:
         """Wrap outputs alone: they are their own only layer."""
         return cls(user_all, item_all, (user_all,), (item_all,))
 
     @classmethod
     def of_hops(
         cls, user_hops: tuple[torch.Tensor, ...], item_hops: tuple[torch.Tensor, ...], pooling: Pooling, views: Any = None
-    ) -> Encoding:
+    ) -> Propagated:
         """Pool layers into outputs."""
         return cls(pool_hops(user_hops, pooling), pool_hops(item_hops, pooling), user_hops, item_hops, pooling, views)

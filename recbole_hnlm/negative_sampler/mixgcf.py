@@ -25,7 +25,7 @@ from recbole_hnlm.negative_sampler.hops import pool_hops
 
 if TYPE_CHECKING:
     from recbole_hnlm.negative_sampler.base import SelectionInputs
-    from recbole_hnlm.negative_sampler.hops import Encoding
+    from recbole_hnlm.negative_sampler.hops import Propagated
 
 __all__ = ["SAMPLER", "hardest_by_hop", "mix_positive"]
 
@@ -35,29 +35,29 @@ def mix_positive(positives: torch.Tensor, negatives: torch.Tensor, shares: torch
     return shares * positives + (1.0 - shares) * negatives
 
 
-def hardest_by_hop(users: torch.Tensor, candidates: torch.Tensor, encoding: Encoding) -> list[torch.Tensor]:
+def hardest_by_hop(users: torch.Tensor, candidates: torch.Tensor, propagated: Propagated) -> list[torch.Tensor]:
     """Return for each layer the candidate ``argmax_j q_u(l) . e_j(l)``, int64 ``[B]`` each.
 
     Args:
         users: int64 ``[B]``.
         candidates: int64 ``[B, K]``.
-        encoding: outputs and layers.
+        propagated: outputs and layers.
     """
-    pooled = encoding.pooling == "mean"
-    queries = [encoding.user_all] * len(encoding.item_hops) if pooled else encoding.user_hops
+    pooled = propagated.pooling == "mean"
+    queries = [propagated.user_all] * len(propagated.item_hops) if pooled else propagated.user_hops
     return [
-        hardest_candidates(users, candidates, query, layer) for query, layer in zip(queries, encoding.item_hops, strict=True)
+        hardest_candidates(users, candidates, query, layer) for query, layer in zip(queries, propagated.item_hops, strict=True)
     ]
 
 
 def _select(inputs: SelectionInputs) -> Negatives:
-    chosen = hardest_by_hop(inputs.users, inputs.candidates, inputs.encoding)
+    chosen = hardest_by_hop(inputs.users, inputs.candidates, inputs.propagated)
     mixed = []
-    for items, layer in zip(chosen, inputs.encoding.item_hops, strict=True):
+    for items, layer in zip(chosen, inputs.propagated.item_hops, strict=True):
         positive, negative = layer.index_select(0, torch.cat([inputs.positives, items])).chunk(2)  # [B, d_l] each
         shares = torch.rand(len(items), 1, device=layer.device, dtype=layer.dtype)
         mixed.append(mix_positive(positive, negative, shares))
-    return Negatives(items=chosen[0], embeddings=pool_hops(mixed, inputs.encoding.pooling))
+    return Negatives(items=chosen[0], embeddings=pool_hops(mixed, inputs.propagated.pooling))
 
 
 SAMPLER = NegativeSampler(stateless(_select), reads_hops=True)

@@ -78,10 +78,10 @@ class MemorySelector(Selector):
         self._pool = [torch.zeros(shape, dtype=torch.int64, device=context.device)]
         self._history: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def start_epoch(self, epoch: int, encode: Callable[[], tuple[torch.Tensor, torch.Tensor]]) -> None:
+    def start_epoch(self, epoch: int, propagate: Callable[[], tuple[torch.Tensor, torch.Tensor]]) -> None:
         """Keep the embeddings as they are before the epoch."""
-        super().start_epoch(epoch, encode)
-        user_all, item_all = encode()
+        super().start_epoch(epoch, propagate)
+        user_all, item_all = propagate()
         self._history = [*self._history[1 - _EPOCHS :], (user_all.detach().clone(), item_all.detach().clone())]
 
     def memory(self) -> dict[str, torch.Tensor]:

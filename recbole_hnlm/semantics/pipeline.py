@@ -14,7 +14,7 @@ from recbole_hnlm.finetune.session import FinetuneSession
 from recbole_hnlm.finetune.vectors import run_finetune_stage
 from recbole_hnlm.semantics.encode import run_encode_stage
 from recbole_hnlm.stages.encode import vectors_by_id
-from recbole_hnlm.stages.kinds import is_tuned_kind, kinds_needed
+from recbole_hnlm.stages.kinds import is_finetuned_kind, kinds_needed
 from recbole_hnlm.stages.negatives import run_negatives_stage
 from recbole_hnlm.stages.profile import run_profile_stage
 from recbole_hnlm.stages.replies import StageReport
@@ -42,10 +42,10 @@ _logger = logging.getLogger(__name__)
 def stages_needed(settings: HNLMSettings) -> tuple[StageName, ...]:
     """Stages whose output some term of the loss reads, in order."""
     kinds = kinds_needed(settings)
-    tuned = any(is_tuned_kind(settings, kind) for kind in kinds)
-    named = "pairs" in kinds and not tuned
-    profiled = "user_profiles" in kinds or named or (tuned and settings.tuned_text == "profiles")
-    needed = {"profile": profiled, "negatives": named, "finetune": tuned, "encode": bool(kinds)}
+    finetuned = any(is_finetuned_kind(settings, kind) for kind in kinds)
+    named = "pairs" in kinds and not finetuned
+    profiled = "user_profiles" in kinds or named or (finetuned and settings.finetune_text == "profiles")
+    needed = {"profile": profiled, "negatives": named, "finetune": finetuned, "encode": bool(kinds)}
     return tuple(stage for stage in STAGES if needed[stage])
 
 
@@ -77,14 +77,14 @@ def run_stage(
             "stage encode has nothing to build: mix_weight, contrast_weight and alignment_weight are all 0; raise one of them"
         )
     needed = stages_needed(settings)
-    if name == "negatives" and settings.negative_route == "tuned":
+    if name == "negatives" and settings.negative_route == "finetuned":
         raise ConfigError(
-            "stage negatives names items for the text route; the tuned route emits vectors: run finetune or encode"
+            "stage negatives names items for the text route; the fine-tuned route emits vectors: run finetune or encode"
         )
     if name == "finetune" and name not in needed:
         raise ConfigError(
-            "stage finetune has nothing to tune for: it needs negative_route tuned, and semantic_candidates, mix_weight, "
-            "contrast_weight or alignment_weight (with alignment_source tuned) above 0"
+            "stage finetune has nothing to fine-tune for: it needs negative_route finetuned, and semantic_candidates, "
+            "mix_weight, contrast_weight or alignment_weight (with alignment_source finetuned) above 0"
         )
     text_route: tuple[StageName, ...] = ("profile", "negatives", "encode")
     last = next(stage for stage in STAGES if stage == name)
@@ -137,7 +137,7 @@ def _run(session: FinetuneSession, chain: Sequence[StageName]) -> tuple[list[Sta
             counts, declined = run_negatives_stage(session)
         elif name == "finetune":
             session.release_backend()
-            counts = run_finetune_stage(session.tuned)
+            counts = run_finetune_stage(session.finetuned)
         else:
             session.release_backend()
             counts, stores = run_encode_stage(session)
@@ -157,7 +157,7 @@ def _aligned(context: StageContext, stores: dict[StoreKind, VectorStore]) -> Sem
         store = stores["pairs"]
         pair_vectors = store.vectors
         pair_rows = store.rows_of_pairs(training.user_tokens, training.item_tokens, training.users, training.items)
-    kinds: dict[str, StoreKind] = {"profile": "item_profiles", "tuned": "tuned_items", "text": "item_texts"}
+    kinds: dict[str, StoreKind] = {"profile": "item_profiles", "finetuned": "finetuned_items", "text": "item_texts"}
     item_kind = kinds[settings.alignment_source]
     item_store = stores.get(item_kind) if settings.reads_text_vectors else None
     item_vectors, item_mask = vectors_by_id(item_store, training.item_tokens)
@@ -169,7 +169,7 @@ def _aligned(context: StageContext, stores: dict[StoreKind, VectorStore]) -> Sem
 def _nearest(context: StageContext, stores: dict[StoreKind, VectorStore], pair_rows: NDArray[np.int64]) -> NDArray[np.int32]:
     """Real items nearest to each vector of the pair store; see :func:`recbole_hnlm.data.nearest.nearest_items`."""
     training, store = context.training, stores["pairs"]
-    vectors, mask = vectors_by_id(stores["tuned_items"], training.item_tokens)
+    vectors, mask = vectors_by_id(stores["finetuned_items"], training.item_tokens)
     if vectors is None or mask is None:
         raise ValueError("the items' representations are needed")
     users = np.zeros(len(store.vectors), dtype=np.int64)

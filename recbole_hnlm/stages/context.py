@@ -47,7 +47,7 @@ class StageContext:
         device: torch device of models, such as ``cpu`` or ``cuda``.
         ratings: rating of each training interaction, ``[P]``; None where they are not loaded.
         inter_name: name of the file of the training interactions, read for reviews alone; None means ``<dataset>.inter``.
-        teacher_source: reads or trains the collaborative teacher of the tuned route; None where there is none.
+        teacher_source: reads or trains the collaborative teacher of the fine-tuned route; None where there is none.
     """
 
     settings: HNLMSettings
@@ -82,7 +82,7 @@ class StageContext:
             HNLMError: see :func:`recbole_hnlm.finetune.teacher.ensure_teacher`.
         """
         if self.teacher_source is None:
-            raise ConfigError("the tuned route needs a collaborative teacher, and this context has none")
+            raise ConfigError("the fine-tuned route needs a collaborative teacher, and this context has none")
         return self.teacher_source()
 
     @cached_property

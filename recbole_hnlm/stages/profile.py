@@ -24,11 +24,11 @@ def profiled_items(context: StageContext) -> list[str]:
     """Raw tokens of the items with text that get a profile, in the order of internal ids.
 
     With ``profile_items: needed`` these are the items of the pairs that get a semantic negative, since no other item's profile
-    is read; with ``all``, and where the alignment or the tuned LLM reads profiles, every item with text.
+    is read; with ``all``, and where the alignment or the fine-tuned LLM reads profiles, every item with text.
     """
     tokens = [str(token) for token in context.training.item_tokens[1:] if str(token) in context.item_texts]
     settings = context.settings
-    if settings.profile_items == "all" or settings.alignment_source == "profile" or settings.negative_route == "tuned":
+    if settings.profile_items == "all" or settings.alignment_source == "profile" or settings.negative_route == "finetuned":
         return tokens
     needed = {item for _, item in context.chosen_pairs}
     return [token for token in tokens if token in needed]

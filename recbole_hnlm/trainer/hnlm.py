@@ -1,4 +1,4 @@
-"""The trainer of models with named loss parts, an adapter with its own learning rate, and counted coverage."""
+"""The trainer of models with named loss parts, a projector with its own learning rate, and counted coverage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FUSED = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.opt
 class HNLMTrainer(Trainer):
     """RecBole's trainer for models built with :class:`recbole_hnlm.model.mixin.HNLMMixin`.
 
-    Adds to RecBole's: the adapter's parameters form a group of their own (``adapter_learning_rate``), fused optimizers, log
+    Adds to RecBole's: the projector's parameters form a group of their own (``projector_learning_rate``), fused optimizers, log
     lines with the names of the loss's parts, and a line per epoch that says how much of the data had vectors.
     """
 
@@ -60,14 +60,14 @@ class HNLMTrainer(Trainer):
         return _FUSED[learner](groups, lr=learning_rate, weight_decay=weight_decay, fused=True)
 
     def _parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        adapter = [parameter for parameter in self.model.adapters.parameters() if parameter.requires_grad]
-        own = {id(parameter) for parameter in adapter}
+        projector = [parameter for parameter in self.model.projectors.parameters() if parameter.requires_grad]
+        own = {id(parameter) for parameter in projector}
         groups: list[dict[str, Any]] = [
             {"params": [p for p in self.model.parameters() if p.requires_grad and id(p) not in own]}
         ]
-        if adapter:
-            adapter_rate = settings_of(self.config).adapter_learning_rate or learning_rate
-            groups.append({"params": adapter, "lr": adapter_rate})
+        if projector:
+            projector_rate = settings_of(self.config).projector_learning_rate or learning_rate
+            groups.append({"params": projector, "lr": projector_rate})
         return groups
 
     def _train_epoch(

@@ -1,6 +1,6 @@
-"""Pairs per second of the tuned LLM: one at a time in float32, batched in bfloat16, and with each user's part computed once.
+"""Pairs per second of the fine-tuned LLM: one at a time in float32, batched in bfloat16, and with each user's part shared.
 
-    python benchmarks/bench_tuned.py [--layers 30] [--users 8] [--items 16] [--repeats 3] [--quick]
+    python benchmarks/bench_finetuned.py [--layers 30] [--users 8] [--items 16] [--repeats 3] [--quick]
 
 The LLM is the embedded one, untuned (its speed does not depend on the weights). A query has about 173 tokens, of which about
 130 are the instruction and the user's text. Ratios are against one pair at a time in float32, within this run.
@@ -21,12 +21,12 @@ from recbole_hnlm.data.teacher import Teacher
 from recbole_hnlm.finetune.inference import PairOrder, encode_pairs, order_pairs
 from recbole_hnlm.finetune.lora import build_encoder, max_positions
 from recbole_hnlm.finetune.prompting import PairPrompts
-from recbole_hnlm.finetune.texts import TunedTexts
+from recbole_hnlm.finetune.texts import FinetuneTexts
 
 WORDS = ("quiet", "bold", "early", "modern", "gentle", "electric", "golden", "broken", "distant", "wild", "night", "river")
 
 
-def make_texts(n_users: int, n_items: int, seed: int) -> TunedTexts:
+def make_texts(n_users: int, n_items: int, seed: int) -> FinetuneTexts:
     """Return made-up texts whose lengths are those of profiles."""
     rng = np.random.default_rng(seed)
 
@@ -34,7 +34,7 @@ def make_texts(n_users: int, n_items: int, seed: int) -> TunedTexts:
         return " ".join(rng.choice(WORDS, words))
 
     users = ["", *(text(105) for _ in range(n_users))]
-    return TunedTexts(users, ["", *(text(8) for _ in range(n_items))], ["", *(text(24) for _ in range(n_items))])
+    return FinetuneTexts(users, ["", *(text(8) for _ in range(n_items))], ["", *(text(24) for _ in range(n_items))])
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def main() -> None:
     teacher = Teacher(*vectors, "bench", "made up")
     texts = make_texts(n_users, n_items, 0)
     users, items = np.repeat(np.arange(1, n_users + 1), n_items), np.tile(np.arange(1, n_items + 1), n_users)
-    common = {"tuned_layers": layers, "tuned_user_tokens": 110, "tuned_item_tokens": 28, "tuned_max_length": 224}
+    common = {"finetune_layers": layers, "finetune_user_tokens": 110, "finetune_item_tokens": 28, "finetune_max_length": 224}
     single_share = slice(0, max(4, len(users) // 8))
     speeds: dict[str, list[float]] = {}
     shape = {}
@@ -67,7 +67,7 @@ def main() -> None:
         ("prefix shared, bfloat16", "bfloat16", True, 4096),
     ):
         quantization = "none" if dtype == "float32" else arguments.quantization
-        settings = HNLMSettings(llm_dtype=dtype, tune_quantization=quantization, **common)
+        settings = HNLMSettings(llm_dtype=dtype, finetune_quantization=quantization, **common)
         encoder, tokenizer = build_encoder(settings, teacher, arguments.device, lora=False)
         prompts = PairPrompts(tokenizer, settings, max_positions(encoder))
         pairs = order_pairs(prompts, texts, users, items)

@@ -1,4 +1,4 @@
-"""The adapter f: R^H -> R^d from the space of text to the space of collaborative embeddings."""
+"""The projector f: R^H -> R^d from the space of text to the space of collaborative embeddings."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import nn
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Adapter", "AdapterBank"]
+__all__ = ["Projector", "ProjectorBank"]
 
 
-class Adapter(nn.Sequential):
+class Projector(nn.Sequential):
     """Two linear layers with a GELU between them; weights Xavier-uniform, biases zero."""
 
     def __init__(self, input_size: int, hidden_size: int, output_size: int) -> None:
@@ -25,27 +25,27 @@ class Adapter(nn.Sequential):
             nn.init.zeros_(layer.bias)
 
 
-class AdapterBank(nn.ModuleDict):
-    """One adapter for each input dimension.
+class ProjectorBank(nn.ModuleDict):
+    """One projector for each input dimension.
 
-    Vectors of equal dimension share their adapter, so that the alignment of real text teaches the map that z_ui goes through.
-    The dimension is part of the parameters' names: a checkpoint alone says which adapters a model had, and a model that is
+    Vectors of equal dimension share their projector, so that the alignment of real text teaches the map that z_ui goes through.
+    The dimension is part of the parameters' names: a checkpoint alone says which projectors a model had, and a model that is
     built without any vectors at hand (for evaluation) grows them when the checkpoint is loaded.
     """
 
     def __init__(self, hidden_size: int, output_size: int, seed: int) -> None:
-        """Start empty; ``seed`` fixes the weights of the adapters that :meth:`grow` adds."""
+        """Start empty; ``seed`` fixes the weights of the projectors that :meth:`grow` adds."""
         super().__init__()
         self._hidden_size, self._output_size, self._seed = hidden_size, output_size, seed
 
     def grow(self, input_sizes: Iterable[int]) -> None:
-        """Add the adapters of these input dimensions that are still missing, leaving the global random state as it was."""
+        """Add the projectors of these input dimensions that are still missing, leaving the global random state as it was."""
         for size in sorted(set(input_sizes)):
             if str(size) not in self:
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(self._seed)
-                    self[str(size)] = Adapter(size, self._hidden_size, self._output_size)
+                    self[str(size)] = Projector(size, self._hidden_size, self._output_size)
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Map vectors ``[M, H]`` to ``[M, d]`` by the adapter of their dimension."""
+        """Map vectors ``[M, H]`` to ``[M, d]`` by the projector of their dimension."""
         return self[str(vectors.shape[1])](vectors)

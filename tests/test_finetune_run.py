@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from finetune_kit import launch_two, loss_of_each_triple_alone, make_tuned, tuned_context, tuned_of
+from finetune_kit import finetuned_context, finetuned_of, launch_two, loss_of_each_triple_alone, make_finetuned
 
 from recbole_hnlm import finetune as finetune_module
 from recbole_hnlm.cli.show import show_user
@@ -19,17 +19,17 @@ from recbole_hnlm.finetune.adapter_files import load_adapter, read_manifest
 from recbole_hnlm.finetune.evaluation import choose_heldout_users, ranking_metrics, target_ranks
 from recbole_hnlm.finetune.inference import PairOrder, encode_items, encode_pairs
 from recbole_hnlm.finetune.loop import complete_checkpoints
-from recbole_hnlm.finetune.objective import TripleCollator, TuningObjective
+from recbole_hnlm.finetune.objective import FinetuneObjective, TripleCollator
 from recbole_hnlm.finetune.prompting import pad_sequences
-from recbole_hnlm.finetune.report import draw_curve, evaluate_tuning, summary_table
-from recbole_hnlm.finetune.vectors import tuned_identity
+from recbole_hnlm.finetune.report import draw_curve, evaluate_finetuning, summary_table
+from recbole_hnlm.finetune.vectors import finetuned_identity
 from recbole_hnlm.semantics.pipeline import build_semantics, run_stage
 from recbole_hnlm.stages.kinds import store_folder
 from recbole_hnlm.utils.errors import ArtifactError, BackendError, ConfigError, HNLMError, MissingDependencyError
 
 
-def state_of(tuned):
-    return {name: tensor.clone() for name, tensor in tuned.encoder().trained_state().items()}
+def state_of(finetuned):
+    return {name: tensor.clone() for name, tensor in finetuned.encoder().trained_state().items()}
 
 
 # --- evaluation --------------------------------------------------------------------------------------------------------------
@@ -46,31 +46,33 @@ def test_ranks_by_hand():
 
 
 def test_held_out_users_are_a_tenth_at_most_and_take_no_part_in_tuning(tmp_path):
-    tuned = make_tuned(tmp_path, users=40)
-    assert len(tuned.heldout_users) == 4
-    assert tuned.heldout_users.tolist() == choose_heldout_users(tuned.context.training, 180, 0).tolist()
-    assert set(tuned.heldout.users) == set(tuned.heldout_users)
-    for row, user in enumerate(tuned.heldout.users):
-        history = set(tuned.context.training.history_of(int(user)))
-        assert tuned.heldout.items[row] in history
-        assert tuned.heldout.targets[row] not in history
-        assert set(np.flatnonzero(tuned.heldout.excluded[row])) == history | {0}
+    finetuned = make_finetuned(tmp_path, users=40)
+    assert len(finetuned.heldout_users) == 4
+    assert finetuned.heldout_users.tolist() == choose_heldout_users(finetuned.context.training, 180, 0).tolist()
+    assert set(finetuned.heldout.users) == set(finetuned.heldout_users)
+    for row, user in enumerate(finetuned.heldout.users):
+        history = set(finetuned.context.training.history_of(int(user)))
+        assert finetuned.heldout.items[row] in history
+        assert finetuned.heldout.targets[row] not in history
+        assert set(np.flatnonzero(finetuned.heldout.excluded[row])) == history | {0}
 
 
 def test_no_held_out_users_is_a_clear_error_for_the_evaluation(tmp_path):
-    with pytest.raises(ConfigError, match="tune_heldout_users"):
-        _ = make_tuned(tmp_path, tune_heldout_users=0).heldout
+    with pytest.raises(ConfigError, match="finetune_heldout_users"):
+        _ = make_finetuned(tmp_path, finetune_heldout_users=0).heldout
 
 
 # --- the objective -----------------------------------------------------------------------------------------------------------
 
 
 def test_the_collator_encodes_each_item_once_and_leaves_out_what_the_user_chose(tmp_path):
-    tuned = make_tuned(tmp_path)
-    tuned.untuned()
-    training = tuned.context.training
+    finetuned = make_finetuned(tmp_path)
+    finetuned.untuned()
+    training = finetuned.context.training
     first, second = training.history_of(1)[:2]
-    batch = TripleCollator(tuned.prompts, tuned.texts, training)([(1, int(first), 20), (1, int(second), 20), (9, 12, 22)])
+    batch = TripleCollator(finetuned.prompts, finetuned.texts, training)(
+        [(1, int(first), 20), (1, int(second), 20), (9, 12, 22)]
+    )
     distinct = batch["distinct"].tolist()
     assert distinct == sorted({int(first), int(second), 12, 20, 22})
     assert [distinct[place] for place in batch["hard_index"]] == [20, 20, 22]
@@ -79,29 +81,29 @@ def test_the_collator_encodes_each_item_once_and_leaves_out_what_the_user_chose(
     assert out[0] == {int(second)}
     assert out[1] == {int(first)}
     assert not out[2] & {20, 22, 12}
-    loss = TuningObjective(tuned.untuned(), temperature=0.05, contrast_weight=1.0)(**batch)["loss"]
+    loss = FinetuneObjective(finetuned.untuned(), temperature=0.05, contrast_weight=1.0)(**batch)["loss"]
     assert loss.ndim == 0
     assert torch.isfinite(loss)
 
 
-# --- tuning ------------------------------------------------------------------------------------------------------------------
+# --- fine-tuning ------------------------------------------------------------------------------------------------------------
 
 
 LEARNABLE = {
     "users": 200,
     "items": 60,
-    "tuned_layers": 1,
-    "tune_steps": 120,
-    "tune_batch_size": 16,
+    "finetune_layers": 1,
+    "finetune_steps": 120,
+    "finetune_batch_size": 16,
     "teacher_guard_share": 0.0,
     "teacher_candidates": 32,
-    "tune_learning_rate": 3e-3,
-    "tune_projection_learning_rate": 1e-2,
+    "finetune_learning_rate": 3e-3,
+    "finetune_projection_learning_rate": 1e-2,
 }
 
 
 def test_tuning_learns_hard_negatives_of_users_it_never_saw(tmp_path):
-    result = evaluate_tuning(make_tuned(tmp_path, **LEARNABLE), "run", str(tmp_path / "results"), {"key": 1}, every=60)
+    result = evaluate_finetuning(make_finetuned(tmp_path, **LEARNABLE), "run", str(tmp_path / "results"), {"key": 1}, every=60)
     record = json.loads(result.path.read_text())
     before, after = record["before"], record["after"]
     assert after["cos_pos"] - after["cos_neg"] > 1.5 * (before["cos_pos"] - before["cos_neg"])
@@ -111,12 +113,12 @@ def test_tuning_learns_hard_negatives_of_users_it_never_saw(tmp_path):
     assert [point["step"] for point in record["curve"]] == [0, 60, 120]
     assert Path(record["picture"]).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     # The LLM as it comes reads no collaborative vector, so it knows nothing of this data's hard negatives.
-    alone = make_tuned(tmp_path, **{**LEARNABLE, "tuned_soft_tokens": False, "tuned_layers": None})
+    alone = make_finetuned(tmp_path, **{**LEARNABLE, "finetune_soft_tokens": False, "finetune_layers": None})
     assert record["llm"] == alone.evaluate(alone.untuned())
     assert record["llm"]["mrr"] < before["mrr"]
     assert "llm" in summary_table(record)
-    # Asked again, nothing is tuned and the figures are the same.
-    again = evaluate_tuning(make_tuned(tmp_path, **LEARNABLE), "again", str(tmp_path / "results"), {}).record
+    # Asked again, nothing is fine-tuned and the figures are the same.
+    again = evaluate_finetuning(make_finetuned(tmp_path, **LEARNABLE), "again", str(tmp_path / "results"), {}).record
     assert again["after"] == after
 
 
@@ -125,20 +127,20 @@ class Killed(BaseException):
 
 
 def kill_at(monkeypatch, step):
-    original = finetune_module._TuningTrainer.compute_loss
+    original = finetune_module._FinetuneTrainer.compute_loss
 
     def compute_loss(self, *args, **kwargs):
         if self.state.global_step == step:
             raise Killed
         return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(finetune_module._TuningTrainer, "compute_loss", compute_loss)
+    monkeypatch.setattr(finetune_module._FinetuneTrainer, "compute_loss", compute_loss)
 
 
 def test_a_killed_tuning_goes_on_and_ends_as_if_never_killed(tmp_path, monkeypatch):
-    whole = make_tuned(tmp_path, artifact_dir=str(tmp_path / "whole"))
+    whole = make_finetuned(tmp_path, artifact_dir=str(tmp_path / "whole"))
     whole.ensure(show_progress=False)
-    killed = make_tuned(tmp_path)
+    killed = make_finetuned(tmp_path)
     with monkeypatch.context() as patch:
         kill_at(patch, 4)
         with pytest.raises(Killed):
@@ -149,9 +151,9 @@ def test_a_killed_tuning_goes_on_and_ends_as_if_never_killed(tmp_path, monkeypat
     # What a kill in the middle of writing leaves is not taken for a checkpoint.
     shutil.copytree(work / "checkpoint-3", work / "checkpoint-5")
     (work / "checkpoint-5" / "trainer_state.json").write_text("{")
-    make_tuned(tmp_path).ensure(show_progress=False)
+    make_finetuned(tmp_path).ensure(show_progress=False)
     assert not list(work.glob("checkpoint-*"))
-    first, second = state_of(whole), state_of(make_tuned(tmp_path))
+    first, second = state_of(whole), state_of(make_finetuned(tmp_path))
     assert first.keys() == second.keys()
     for name in first:
         assert torch.equal(first[name], second[name]), name
@@ -164,9 +166,9 @@ def test_the_curve_of_a_killed_tuning_begins_where_the_tuning_did(tmp_path, monk
     with monkeypatch.context() as patch:
         kill_at(patch, 4)
         with pytest.raises(Killed):
-            make_tuned(tmp_path).ensure(evaluate_every=1, show_progress=False)
+            make_finetuned(tmp_path).ensure(evaluate_every=1, show_progress=False)
     # Steps 1 to 4 were evaluated, the checkpoint is that of step 3.
-    going_on = make_tuned(tmp_path)
+    going_on = make_finetuned(tmp_path)
     assert [point["step"] for point in json.loads((going_on._work / "curve.json").read_text())] == [1, 2, 3, 4]
     manifest = going_on.ensure(evaluate_every=2, show_progress=False)
     assert [point["step"] for point in manifest["recall"]] == [1, 2, 3, 4]
@@ -174,27 +176,27 @@ def test_the_curve_of_a_killed_tuning_begins_where_the_tuning_did(tmp_path, monk
 
 
 def test_a_loss_that_is_no_number_stops_with_the_step_and_keeps_the_checkpoint(tmp_path, monkeypatch):
-    original = TuningObjective.forward
+    original = FinetuneObjective.forward
     calls = []
 
     def forward(self, **inputs):
         calls.append(1)
         return {"loss": original(self, **inputs)["loss"] * (float("nan") if len(calls) > 4 else 1)}
 
-    monkeypatch.setattr(TuningObjective, "forward", forward)
-    tuned = make_tuned(tmp_path)
-    with pytest.raises(HNLMError, match="nan at step 5; the checkpoint of step 3 is kept; lower tune_learning_rate"):
-        tuned.ensure(show_progress=False)
-    assert not tuned.exists
+    monkeypatch.setattr(FinetuneObjective, "forward", forward)
+    finetuned = make_finetuned(tmp_path)
+    with pytest.raises(HNLMError, match="nan at step 5; the checkpoint of step 3 is kept; lower finetune_learning_rate"):
+        finetuned.ensure(show_progress=False)
+    assert not finetuned.exists
 
 
 def test_no_memory_suggests_batch_and_length(tmp_path, monkeypatch):
     def forward(self, **inputs):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(TuningObjective, "forward", forward)
-    with pytest.raises(BackendError, match="tune_batch_size 4 and tuned_max_length 400"):
-        make_tuned(tmp_path).ensure(show_progress=False)
+    monkeypatch.setattr(FinetuneObjective, "forward", forward)
+    with pytest.raises(BackendError, match="finetune_batch_size 4 and finetune_max_length 400"):
+        make_finetuned(tmp_path).ensure(show_progress=False)
 
 
 def test_bitsandbytes_that_fails_names_the_key(tmp_path, monkeypatch):
@@ -202,48 +204,48 @@ def test_bitsandbytes_that_fails_names_the_key(tmp_path, monkeypatch):
         raise BackendError("cannot load llm_model")
 
     monkeypatch.setattr(lora, "load_model", fail)
-    with pytest.raises(BackendError, match="--tune_quantization=none"):
-        make_tuned(tmp_path, tune_quantization="4bit").untuned()
+    with pytest.raises(BackendError, match="--finetune_quantization=none"):
+        make_finetuned(tmp_path, finetune_quantization="4bit").untuned()
 
 
 def test_four_bits_tune_on_a_cpu(tmp_path):
-    tuned = make_tuned(tmp_path, tune_quantization="4bit", llm_dtype="bfloat16", tune_steps=2)
-    encoder = tuned.untuned()
+    finetuned = make_finetuned(tmp_path, finetune_quantization="4bit", llm_dtype="bfloat16", finetune_steps=2)
+    encoder = finetuned.untuned()
     assert {type(layer.self_attn.q_proj.base_layer).__name__ for layer in encoder.decoder.layers} == {"Linear4bit"}
     assert encoder.decoder.layers[0].self_attn.q_proj.base_layer.weight.quant_state.nested
     before = {name: tensor.clone() for name, tensor in encoder.trained_state().items()}
-    tuned.ensure(show_progress=False)
-    after = state_of(tuned)
+    finetuned.ensure(show_progress=False)
+    after = state_of(finetuned)
     assert any(not torch.equal(before[name], after[name]) for name in after)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_eight_bits_tune_on_a_cpu(tmp_path, dtype):
-    keys = {"llm_dtype": dtype, "lora_dropout": 0.0, "tune_steps": 20, "tune_learning_rate": 1e-3}
-    plain, tuned = make_tuned(tmp_path, **keys), make_tuned(tmp_path, tune_quantization="8bit", **keys)
-    encoder, items = tuned.untuned(), range(1, 25)
+    keys = {"llm_dtype": dtype, "lora_dropout": 0.0, "finetune_steps": 20, "finetune_learning_rate": 1e-3}
+    plain, finetuned = make_finetuned(tmp_path, **keys), make_finetuned(tmp_path, finetune_quantization="8bit", **keys)
+    encoder, items = finetuned.untuned(), range(1, 25)
     layers = encoder.decoder.layers
     assert {type(layer.self_attn.q_proj.base_layer).__name__ for layer in layers} == {"Linear8bitLt"}
-    vectors, exact = (encode_items(own.untuned(), own.prompts, own.texts, items, 2000) for own in (tuned, plain))
+    vectors, exact = (encode_items(own.untuned(), own.prompts, own.texts, items, 2000) for own in (finetuned, plain))
     assert (vectors * exact).sum(axis=1).mean() > 0.99
-    batch = pad_sequences([tuned.prompts.item("a title", "a text")], items=[3])
+    batch = pad_sequences([finetuned.prompts.item("a title", "a text")], items=[3])
     encoder.train().encode(batch)[0, 0].backward()
     # lora_A gets its first gradient when lora_B is no longer zero.
     reached = {name for name, part in encoder.named_parameters() if part.grad is not None and part.grad.abs().sum() > 0}
     assert reached >= {name for name in encoder.trained_state() if "lora_A" not in name}
-    losses = tuned.ensure(show_progress=False)["loss"]
+    losses = finetuned.ensure(show_progress=False)["loss"]
     assert losses[-1]["loss"] < losses[0]["loss"]
-    # Inference with the tuned weights, over layers that were loaded anew.
-    after = encode_items(tuned.encoder(), tuned.prompts, tuned.texts, items, 2000)
+    # Inference with the fine-tuned weights, over layers that were loaded anew.
+    after = encode_items(finetuned.encoder(), finetuned.prompts, finetuned.texts, items, 2000)
     assert np.isfinite(after).all()
     assert (after * vectors).sum(axis=1).min() < 0.999
 
 
 @pytest.mark.parametrize("quantization", ["4bit", "8bit"])
 def test_an_evaluation_in_between_leaves_gradients_whole(tmp_path, quantization):
-    tuned = make_tuned(tmp_path, tune_quantization=quantization, llm_dtype="bfloat16", lora_dropout=0.0)
-    encoder = tuned.untuned()
-    batch = pad_sequences([tuned.prompts.item("a title", "a text")], items=[3])
+    finetuned = make_finetuned(tmp_path, finetune_quantization=quantization, llm_dtype="bfloat16", lora_dropout=0.0)
+    encoder = finetuned.untuned()
+    batch = pad_sequences([finetuned.prompts.item("a title", "a text")], items=[3])
 
     def gradient():
         encoder.train()
@@ -253,7 +255,7 @@ def test_an_evaluation_in_between_leaves_gradients_whole(tmp_path, quantization)
 
     before = gradient()
     assert before.abs().sum() > 0
-    tuned.evaluate(encoder)
+    finetuned.evaluate(encoder)
     assert torch.equal(gradient(), before)
 
 
@@ -261,7 +263,7 @@ def test_an_evaluation_in_between_leaves_gradients_whole(tmp_path, quantization)
 
 
 def test_a_process_that_sees_several_gpus_tunes_on_one(tmp_path):
-    arguments = finetune_module._arguments(tuned_context(tmp_path).settings, tmp_path, torch.device("cpu"))
+    arguments = finetune_module._arguments(finetuned_context(tmp_path).settings, tmp_path, torch.device("cpu"))
     _ = arguments.device  # counts the GPUs
     arguments._n_gpu = 4
     assert arguments.n_gpu == 1
@@ -270,7 +272,7 @@ def test_a_process_that_sees_several_gpus_tunes_on_one(tmp_path):
 
 def test_float16_on_a_gpu_scales_the_loss_and_nothing_else_does(tmp_path, monkeypatch):
     def scaled(dtype, device):
-        settings = tuned_context(tmp_path, llm_dtype=dtype).settings
+        settings = finetuned_context(tmp_path, llm_dtype=dtype).settings
         return finetune_module._arguments(settings, tmp_path, torch.device(device)).fp16
 
     assert scaled("float16", "cuda")
@@ -282,65 +284,69 @@ def test_float16_on_a_gpu_scales_the_loss_and_nothing_else_does(tmp_path, monkey
 
 def test_processes_do_not_send_each_other_the_teachers_vectors(tmp_path):
     assert (
-        finetune_module._arguments(tuned_context(tmp_path).settings, tmp_path, torch.device("cpu")).ddp_broadcast_buffers
+        finetune_module._arguments(finetuned_context(tmp_path).settings, tmp_path, torch.device("cpu")).ddp_broadcast_buffers
         is False
     )
 
 
 def test_layers_in_few_bits_without_bitsandbytes_name_the_keys(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(MissingDependencyError, match=r"pip install bitsandbytes, or set .*tune_quantization\) to none"):
-        make_tuned(tmp_path, tune_quantization="8bit").untuned()
+    with pytest.raises(MissingDependencyError, match=r"pip install bitsandbytes, or set .*finetune_quantization\) to none"):
+        make_finetuned(tmp_path, finetune_quantization="8bit").untuned()
 
 
 # --- what is kept ------------------------------------------------------------------------------------------------------------
 
 
 def test_an_adapter_is_never_the_base_model_in_disguise(tmp_path):
-    tuned = make_tuned(tmp_path)
-    with pytest.raises(ArtifactError, match="holds no tuned adapter"):
-        tuned.encoder()
-    tuned.ensure(show_progress=False)
-    manifest = read_manifest(tuned.folder)
+    finetuned = make_finetuned(tmp_path)
+    with pytest.raises(ArtifactError, match="holds no fine-tuned adapter"):
+        finetuned.encoder()
+    finetuned.ensure(show_progress=False)
+    manifest = read_manifest(finetuned.folder)
     assert manifest["steps"] == 6
     assert manifest["identity"]["teacher"] == "teacher0"
-    other = make_tuned(tmp_path, teacher_seed=1)
+    other = make_finetuned(tmp_path, teacher_seed=1)
     with pytest.raises(ArtifactError, match="teacher is teacher0, expected teacher1"):
-        load_adapter(tuned.folder, other.untuned(), other.identity)
+        load_adapter(finetuned.folder, other.untuned(), other.identity)
     with pytest.raises(ArtifactError, match="does not fit the LLM"):
-        load_adapter(tuned.folder, make_tuned(tmp_path, lora_r=8).untuned())
-    weights = tuned.folder / "adapter.safetensors"
+        load_adapter(finetuned.folder, make_finetuned(tmp_path, lora_r=8).untuned())
+    weights = finetuned.folder / "adapter.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     with pytest.raises(ArtifactError, match="damaged"):
-        tuned.encoder()
+        finetuned.encoder()
 
 
 def test_every_key_of_tuning_gives_an_adapter_of_its_own(tmp_path):
     digests = {
-        make_tuned(tmp_path, **keys).identity.digest
-        for keys in ({}, {"lora_r": 5}, {"tune_steps": 7}, {"tuned_pooling": "mean"})
+        make_finetuned(tmp_path, **keys).identity.digest
+        for keys in ({}, {"lora_r": 5}, {"finetune_steps": 7}, {"finetune_pooling": "mean"})
     }
-    digests |= {make_tuned(tmp_path, **keys).identity.digest for keys in ({"teacher_seed": 1}, {"tune_negatives": "random"})}
+    digests |= {
+        make_finetuned(tmp_path, **keys).identity.digest for keys in ({"teacher_seed": 1}, {"finetune_negatives": "random"})
+    }
     assert len(digests) == 6
-    assert make_tuned(tmp_path, tune_save_steps=2, tuned_batch_tokens=99).identity.digest in digests
+    assert make_finetuned(tmp_path, finetune_save_steps=2, finetune_batch_tokens=99).identity.digest in digests
 
 
 # --- the stages --------------------------------------------------------------------------------------------------------------
 
 
 def test_the_tuned_route_covers_every_pair_without_asking_for_a_word(tmp_path):
-    context = tuned_context(tmp_path)
+    context = finetuned_context(tmp_path)
     semantics, reports = build_semantics(context)
     assert [report.name for report in reports] == ["finetune", "encode"]
     assert semantics.coverage == 1
     assert semantics.dim == 32
-    tuned = make_tuned(tmp_path)
+    finetuned = make_finetuned(tmp_path)
     row = semantics.pair_rows[7]
     user, item = int(context.training.users[7]), int(context.training.items[7])
-    encoder = tuned.encoder()
-    alone = next(encode_pairs(encoder, tuned.prompts, tuned.texts, PairOrder(np.array([user]), np.array([item])), 999))[0]
+    encoder = finetuned.encoder()
+    alone = next(encode_pairs(encoder, finetuned.prompts, finetuned.texts, PairOrder(np.array([user]), np.array([item])), 999))[
+        0
+    ]
     np.testing.assert_allclose(semantics.pair_vectors[row], alone, atol=2e-3)
-    _, again = build_semantics(tuned_context(tmp_path))
+    _, again = build_semantics(finetuned_context(tmp_path))
     assert [report.generated for report in again] == [0, 0]
 
 
@@ -348,19 +354,21 @@ def test_show_names_the_items_nearest_to_each_tuned_vector(tmp_path):
     def no_teacher():
         pytest.fail("show must not train a teacher")
 
-    context = tuned_context(tmp_path)
+    context = finetuned_context(tmp_path)
     with pytest.raises(ArtifactError, match="run `recbole-hnlm encode --dataset=toy`"):
         show_user(replace(context, teacher_source=no_teacher), "u1")
     semantics, _ = build_semantics(context)
-    text = show_user(tuned_context(tmp_path), "u1")
+    text = show_user(finetuned_context(tmp_path), "u1")
     training = context.training
-    items = VectorStore.open(store_folder(context, "tuned_items"), tuned_identity(tuned_of(context), "tuned_items"))
+    items = VectorStore.open(
+        store_folder(context, "finetuned_items"), finetuned_identity(finetuned_of(context), "finetuned_items")
+    )
     units = items.vectors.astype(np.float64) / np.linalg.norm(items.vectors.astype(np.float64), axis=1, keepdims=True)
     user = [str(token) for token in training.user_tokens].index("u1")
     rows = training.rows_of(user)
     own = {str(training.item_tokens[training.items[row]]) for row in rows}
     assert f"vectors of {len(rows)} pairs" in text
-    assert tuned_of(context).texts.users[user] in text
+    assert finetuned_of(context).texts.users[user] in text
     for row in rows:
         item = str(training.item_tokens[training.items[row]])
         vector = semantics.pair_vectors[semantics.pair_rows[row]].astype(np.float64)
@@ -372,7 +380,7 @@ def test_show_names_the_items_nearest_to_each_tuned_vector(tmp_path):
 
 
 def test_encoding_goes_on_after_a_kill(tmp_path, monkeypatch):
-    context = tuned_context(tmp_path, tuned_batch_tokens=300)
+    context = finetuned_context(tmp_path, finetune_batch_tokens=300)
     run_stage(context, "finetune")
     original, calls = store_writer.VectorStoreWriter.append, []
 
@@ -387,21 +395,21 @@ def test_encoding_goes_on_after_a_kill(tmp_path, monkeypatch):
         patch.setattr(store_writer.VectorStoreWriter, "append", append)
         with pytest.raises(Killed):
             build_semantics(context)
-    semantics, reports = build_semantics(tuned_context(tmp_path, tuned_batch_tokens=300))
+    semantics, reports = build_semantics(finetuned_context(tmp_path, finetune_batch_tokens=300))
     assert reports[-1].reused > 0
     assert semantics.coverage == 1
-    fresh, _ = build_semantics(tuned_context(tmp_path, artifact_dir=str(tmp_path / "fresh")))
+    fresh, _ = build_semantics(finetuned_context(tmp_path, artifact_dir=str(tmp_path / "fresh")))
     np.testing.assert_allclose(semantics.pair_vectors[semantics.pair_rows], fresh.pair_vectors[fresh.pair_rows], atol=2e-3)
 
 
 RANKED = """
 from pathlib import Path
-from finetune_kit import loss_of_each_triple_alone, tuned_context
+from finetune_kit import loss_of_each_triple_alone, finetuned_context
 from recbole_hnlm.semantics.pipeline import run_stage
 from recbole_hnlm.finetune import objective
 if {each_alone!r}:
     objective.hard_negative_loss = loss_of_each_triple_alone
-run_stage(tuned_context(Path({folder!r}), **{settings!r}), {stage!r})
+run_stage(finetuned_context(Path({folder!r}), **{settings!r}), {stage!r})
 """
 
 
@@ -414,12 +422,12 @@ def run_ranked(folder, stage, each_alone=False, **settings):
 def test_two_processes_tune_as_one_does_with_twice_the_batch(tmp_path, monkeypatch):
     # With a loss that knows no other triples of the batch, the mean of two processes' gradients over 4 triples each is that
     # of one process over 8.
-    keys = {"tune_contrast_weight": 0.0, "lora_dropout": 0.0}
+    keys = {"finetune_contrast_weight": 0.0, "lora_dropout": 0.0}
     monkeypatch.setattr(objective_module, "hard_negative_loss", loss_of_each_triple_alone)
-    one = make_tuned(tmp_path, tune_batch_size=8, **keys)
+    one = make_finetuned(tmp_path, finetune_batch_size=8, **keys)
     one.ensure(show_progress=False)
-    run_ranked(tmp_path, "finetune", each_alone=True, tune_batch_size=4, **keys)
-    two = make_tuned(tmp_path, tune_batch_size=4, **keys)
+    run_ranked(tmp_path, "finetune", each_alone=True, finetune_batch_size=4, **keys)
+    two = make_finetuned(tmp_path, finetune_batch_size=4, **keys)
     assert two.exists
     assert two.folder != one.folder
     assert not list(two._work.glob("checkpoint-*"))
@@ -434,23 +442,23 @@ def test_two_processes_tune_as_one_does_with_twice_the_batch(tmp_path, monkeypat
 
 
 def test_two_processes_make_one_store(tmp_path):
-    context = tuned_context(tmp_path)
+    context = finetuned_context(tmp_path)
     run_stage(context, "finetune")
-    one, _ = build_semantics(tuned_context(tmp_path))
+    one, _ = build_semantics(finetuned_context(tmp_path))
     stores = context.split_artifacts / "vectors"
-    shutil.rmtree(stores / "tuned_pairs")
+    shutil.rmtree(stores / "finetuned_pairs")
     run_ranked(tmp_path, "encode")
     assert not list(stores.glob("*part*"))
-    two, reports = build_semantics(tuned_context(tmp_path))
+    two, reports = build_semantics(finetuned_context(tmp_path))
     assert reports[-1].generated == 0
     np.testing.assert_allclose(one.pair_vectors[one.pair_rows], two.pair_vectors[two.pair_rows], atol=2e-3)
 
 
 def test_stages_of_the_other_route_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="text route"):
-        run_stage(tuned_context(tmp_path), "negatives")
-    with pytest.raises(ConfigError, match="nothing to tune for"):
-        run_stage(tuned_context(tmp_path, negative_route="text"), "finetune")
+        run_stage(finetuned_context(tmp_path), "negatives")
+    with pytest.raises(ConfigError, match="nothing to fine-tune for"):
+        run_stage(finetuned_context(tmp_path, negative_route="text"), "finetune")
 
 
 def test_the_picture_needs_a_folder_that_can_be_written(tmp_path):

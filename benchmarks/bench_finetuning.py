@@ -1,7 +1,8 @@
-"""Tuning and encoding with the LLM at several batch sizes and precisions: tokens/s, pairs/s and peak memory.
+"""Fine-tuning and encoding with the LLM at several batch sizes and precisions: tokens/s, pairs/s and peak memory.
 
-    python benchmarks/bench_tuning.py [--llm smollm2] [--batches 16,64,256] [--precisions 4bit,none] [--device cuda] [--quick]
-    python benchmarks/bench_tuning.py --llm llama-8b --device cuda     # random weights of that shape: nothing is downloaded
+    python benchmarks/bench_finetuning.py [--llm smollm2] [--batches 16,64,256] [--precisions 4bit,none] [--device cuda]
+    [--quick] python benchmarks/bench_finetuning.py --llm llama-8b --device cuda     # random weights of that shape: nothing is
+    downloaded
 
 Every row is a process of its own, so that its peak is its own. ``none`` is bfloat16 (float32 where the machine does not
 multiply it), ``4bit`` NF4 with double quantisation, ``8bit`` LLM.int8. Tokens are those of queries and items without padding;
@@ -23,16 +24,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_tuned import make_texts
+from bench_finetuned import make_texts
 from common import report
 
 from recbole_hnlm.config.settings import HNLMSettings
 from recbole_hnlm.data.teacher import Teacher
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.finetune.inference import encode_pairs, order_pairs
-from recbole_hnlm.finetune.loop import tune
+from recbole_hnlm.finetune.loop import finetune
 from recbole_hnlm.finetune.lora import build_encoder, max_positions
-from recbole_hnlm.finetune.objective import TripleCollator, TuningObjective
+from recbole_hnlm.finetune.objective import FinetuneObjective, TripleCollator
 from recbole_hnlm.finetune.prompting import PairPrompts
 from recbole_hnlm.finetune.triples import TripleDataset
 from recbole_hnlm.llm.model_loading import local_tokenizer
@@ -92,18 +93,18 @@ class CountingCollator:
 
 
 def measure(options: dict[str, Any]) -> dict[str, Any]:
-    """Tune for a few steps, then encode; returns the row of the table."""
+    """Fine-tune for a few steps, then encode; returns the row of the table."""
     settings = HNLMSettings(
         llm_model=options["llm"],
         llm_dtype="auto",
-        negative_route="tuned",
-        tuned_layers=options["layers"],
-        tune_quantization=options["precision"],
-        tune_batch_size=options["batch"],
-        tune_steps=options["steps"],
-        tune_save_steps=options["steps"] + 1,
-        tune_gradient_checkpointing=options["recompute"],
-        tuned_batch_tokens=options["batch_tokens"],
+        negative_route="finetuned",
+        finetune_layers=options["layers"],
+        finetune_quantization=options["precision"],
+        finetune_batch_size=options["batch"],
+        finetune_steps=options["steps"],
+        finetune_save_steps=options["steps"] + 1,
+        finetune_gradient_checkpointing=options["recompute"],
+        finetune_batch_tokens=options["batch_tokens"],
     )
     rng = np.random.default_rng(options["seed"])
     names = [np.array(["[PAD]", *map(str, range(1, count + 1))]) for count in (USERS, ITEMS)]
@@ -121,7 +122,9 @@ def measure(options: dict[str, Any]) -> dict[str, Any]:
     loaded = peak()
     parameters = sum(p.numel() * (2 if p.dtype == torch.uint8 else 1) for p in encoder.lm.parameters())
     prompts = PairPrompts(tokenizer, settings, max_positions(encoder))
-    objective = TuningObjective(encoder, temperature=settings.tune_temperature, contrast_weight=settings.tune_contrast_weight)
+    objective = FinetuneObjective(
+        encoder, temperature=settings.finetune_temperature, contrast_weight=settings.finetune_contrast_weight
+    )
     dataset = TripleDataset(training, teacher, candidates=settings.teacher_candidates, guard_share=0.02, seed=options["seed"])
     collator, ends = CountingCollator(TripleCollator(prompts, texts, training)), [time.perf_counter()]
 
@@ -131,7 +134,7 @@ def measure(options: dict[str, Any]) -> dict[str, Any]:
         ends.append(time.perf_counter())
 
     with tempfile.TemporaryDirectory(prefix="hnlm_bench_") as work:
-        tune(
+        finetune(
             objective,
             dataset,
             collator,
@@ -146,7 +149,7 @@ def measure(options: dict[str, Any]) -> dict[str, Any]:
     tuning_peak, tokens = peak(), statistics.mean(collator.tokens)
     chosen = order_pairs(prompts, texts, users[: options["pairs"]], items[: options["pairs"]])
     start = time.perf_counter()
-    count = sum(len(part) for part in encode_pairs(encoder, prompts, texts, chosen, settings.tuned_batch_tokens))
+    count = sum(len(part) for part in encode_pairs(encoder, prompts, texts, chosen, settings.finetune_batch_tokens))
     pairs_per_second = count / (time.perf_counter() - start)
     return {
         "weights, M": round(parameters / 1e6),
@@ -155,7 +158,7 @@ def measure(options: dict[str, Any]) -> dict[str, Any]:
         "tokens/s": float(tokens / step),
         "pairs/s": pairs_per_second,
         "GiB loaded": loaded,
-        "GiB tuning": tuning_peak,
+        "GiB fine-tuning": tuning_peak,
     }
 
 
@@ -174,13 +177,13 @@ def main() -> None:
     """Measure every precision with every batch size, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--llm", default="smollm2", help=f"smollm2, a folder, or a shape: {', '.join(SHAPES)}")
-    parser.add_argument("--layers", type=int, help="layers that are run and tuned; all by default")
+    parser.add_argument("--layers", type=int, help="layers that are run and fine-tuned; all by default")
     parser.add_argument("--batches", default="16,64", help="pairs of a step")
     parser.add_argument("--precisions", default="4bit,none")
-    parser.add_argument("--steps", type=int, default=10, help="steps of tuning; the first two are not counted")
+    parser.add_argument("--steps", type=int, default=10, help="steps of fine-tuning; the first two are not counted")
     parser.add_argument("--pairs", type=int, default=400, help="pairs that are encoded")
     parser.add_argument("--batch_tokens", type=int, default=16_384, help="tokens that are encoded together")
-    parser.add_argument("--recompute", action="store_true", help="tune_gradient_checkpointing")
+    parser.add_argument("--recompute", action="store_true", help="finetune_gradient_checkpointing")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="also write the figures to this JSON file")
@@ -212,7 +215,7 @@ def main() -> None:
         raise SystemExit("nothing could be measured")
     for row in rows:
         row["ratio"] = row["tokens/s"] / rows[0]["tokens/s"]
-    report(f"tuning {arguments.llm} on {arguments.device}", {"LLM": arguments.llm, **shared}, rows, arguments.out)
+    report(f"fine-tuning {arguments.llm} on {arguments.device}", {"LLM": arguments.llm, **shared}, rows, arguments.out)
 
 
 if __name__ == "__main__":
