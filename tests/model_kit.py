@@ -16,7 +16,10 @@ from recbole_hnlm.data.semantics import SemanticVectors
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.model.hnlmlightgcn import HNLMLightGCN
 
-PLAIN = {"negative_route": "none", "negative_sampler": "uniform"}
+NO_SEMANTICS = {"negative_route": "none", "alignment_weight": 0.0}
+"""No semantic part at all."""
+
+PLAIN = {**NO_SEMANTICS, "negative_sampler": "uniform"}
 """No semantic part, RecBole's kind of negatives."""
 
 

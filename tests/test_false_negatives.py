@@ -9,6 +9,7 @@ import torch
 from recbole_hnlm.config import Config
 from recbole_hnlm.evaluator.false_negatives import FalseNegativeCounter
 from recbole_hnlm.quick_start.runner import run
+from recbole_hnlm.utils.errors import ArtifactError
 
 
 def test_rates_are_those_of_the_held_out_pairs():
@@ -68,3 +69,30 @@ def test_uniform_negatives_are_false_as_often_as_chance_says(workdir, tiny_keys)
     expected = (seen * held / (n_items - 1 - seen)).sum() / seen.sum()
     draws = 30 * seen.sum()
     assert np.mean(record["false_negative_rates"]) == pytest.approx(expected, abs=4 * np.sqrt(expected / draws))
+
+
+class StoppedError(Exception):
+    """Stands for whatever ends a run."""
+
+
+def test_rates_of_a_resumed_run_cover_all_epochs(workdir, tiny_keys):
+    keys = {**tiny_keys, "negative_route": "none", "alignment_weight": 0.0, "epochs": 3, "count_false_negatives": True}
+
+    def stop(epoch, _score):
+        if epoch == 0:
+            raise StoppedError
+
+    straight = run(Config("HNLMLightGCN", "tiny", None, keys, ())).record
+    with pytest.raises(StoppedError):
+        run(Config("HNLMLightGCN", "tiny", None, keys, ()), run_id="stopped", callback_fn=stop)
+    resumed = run(Config("HNLMLightGCN", "tiny", None, {**keys, "resume": "saved/stopped.last.pth"}, ())).record
+    assert resumed["false_negative_rates"] == straight["false_negative_rates"]
+    assert len(straight["false_negative_rates"]) == 3
+
+
+def test_a_checkpoint_that_did_not_count_is_not_counted_on(workdir, tiny_keys):
+    keys = {**tiny_keys, "negative_route": "none", "alignment_weight": 0.0, "epochs": 1}
+    run(Config("HNLMLightGCN", "tiny", None, keys, ()), run_id="first")
+    again = {**keys, "epochs": 2, "resume": "saved/first.last.pth", "count_false_negatives": True}
+    with pytest.raises(ArtifactError, match=r"trained without counting false negatives.*--count_false_negatives=False"):
+        run(Config("HNLMLightGCN", "tiny", None, again, ()))

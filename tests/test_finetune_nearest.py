@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_kit import build, make_config, write_random
+from model_kit import PLAIN, build, make_config, write_random
 
 from recbole_hnlm.config.settings import validate_settings
 from recbole_hnlm.data.nearest import nearest_items
@@ -42,7 +42,7 @@ def test_nearest_is_what_sorting_gives(seed, count):
 
 def test_one_near_item_joins_the_candidates(tmp_path):
     write_random(tmp_path)
-    _, model, *_ = build(make_config(tmp_path, negative_route="none"))
+    _, model, *_ = build(make_config(tmp_path, **PLAIN))
     candidates = torch.tensor([[5, 6], [7, 8], [5, 7], [6, 8]])
     near = torch.tensor([[3, 4], [0, 0]], dtype=torch.int32)
     joined = model._with_semantic_candidate(near, torch.tensor([0, 1, -1, 0]), candidates)

@@ -19,6 +19,7 @@ from recbole_hnlm.finetune import teacher as teacher_module
 from recbole_hnlm.finetune.teacher import ensure_teacher
 from recbole_hnlm.finetune.teacher_training import WORKING_MODELS, model_keys, teacher_config
 from recbole_hnlm.model.hnlmlightgcn import HNLMLightGCN
+from recbole_hnlm.model.hnlmsgl import HNLMSGL
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError, HNLMError
 from recbole_hnlm.utils.files import exclusive_writer, write_json
 
@@ -98,6 +99,22 @@ def test_working_models_work(name, make_config, train, tmp_path, monkeypatch):
     assert np.ptp(teacher.scores([1])[0, 1:]) > 0
     manifest = json.loads((tmp_path / "teacher" / teacher.digest / "manifest.json").read_text())
     assert manifest["loss"][-1] < manifest["loss"][0]
+
+
+def test_every_epoch_is_announced_to_the_model(make_config, train, tmp_path, monkeypatch):
+    epochs, views, original = [], [], HNLMSGL.start_epoch
+
+    def start_epoch(self, epoch):
+        original(self, epoch)
+        epochs.append(epoch)
+        views.append(self._views[0][0].as_torch().to_dense())
+
+    monkeypatch.setattr(HNLMSGL, "start_epoch", start_epoch)
+    ensure_teacher(make_config(teacher_model="HNLMSGL", teacher_epochs=3), train, tmp_path)
+    assert epochs == [0, 1, 2]
+    assert not torch.equal(views[0], views[1])
+    assert not torch.equal(views[1], views[2])
+    assert not list(tmp_path.rglob("*.pth"))
 
 
 # --- what it depends on ------------------------------------------------------------------------------------------------------
@@ -236,7 +253,7 @@ def test_a_loss_that_is_no_number_stops(make_config, train, tmp_path, monkeypatc
         HNLMLightGCN, "calculate_loss", lambda self, batch: tuple(p * float("nan") for p in original(self, batch))
     )
     with pytest.raises(
-        HNLMError, match="the training loss of teacher HNLMLightGCN became nan in epoch 0: lower teacher_epochs"
+        HNLMError, match="the training loss of teacher HNLMLightGCN is not finite in epoch 0: lower teacher_epochs"
     ):
         ensure_teacher(make_config(), train, tmp_path)
     assert not list(tmp_path.glob("teacher/*/*"))

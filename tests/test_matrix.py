@@ -19,8 +19,8 @@ CHANCE = 10 / 1682
 LEAST_RECALL = 4 * CHANCE
 
 
-# Alignment with the items' own text: the semantic term that needs no LLM. Its vectors are propagated once for all runs.
-ALIGNED = {"negative_route": "text", "mix_weight": 0.0, "contrast_weight": 0.0, "alignment_source": "text"}
+# Alignment with the items' own text: the semantic term that needs no LLM. Its vectors are made once for all runs.
+ALIGNED = {"alignment_weight": 0.003, "alignment_source": "text"}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
 def run_on_ml100k(folder, monkeypatch, model, **keys):
     monkeypatch.chdir(folder)
     fixed = {"topk": [10], "metrics": ["Recall", "NDCG"], "valid_metric": "NDCG@10", "learning_rate": 0.005, "eval_step": 1}
-    fixed |= {"seed": 2020, "show_progress": False, "negative_route": "none"}
+    fixed |= {"seed": 2020, "show_progress": False, "negative_route": "none", "alignment_weight": 0.0}
     return run(Config(model, "ml-100k", config_dict=fixed | keys)).record
 
 

@@ -218,8 +218,8 @@ def test_user_text_is_the_mean_of_distinct_training_items():
 
 
 def test_missing_vectors_are_an_error_that_says_what_to_do(tmp_path):
-    loader, model, _, _ = build(make_config(tmp_path), vectors=None)
-    with pytest.raises(ArtifactError, match="negative_route=none"):
+    loader, model, _, _ = build(make_config(tmp_path, alignment_weight=0.0), vectors=None)
+    with pytest.raises(ArtifactError, match=r"mix_weight 0\.01 and contrast_weight 0\.001, but .*--mix_weight=0 --contr"):
         model.calculate_loss(next(iter(loader)))
     loader, model, _, _ = build(make_config(tmp_path, mix_weight=0.0, contrast_weight=0.0), vectors=None)
     with pytest.raises(ArtifactError, match="alignment_weight=0"):

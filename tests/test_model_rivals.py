@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from model_kit import build, make_config, random_vectors, write_random
+from model_kit import PLAIN, build, make_config, random_vectors, write_random
 from stages_kit import ScriptedBackend, ScriptedEncoder
 
 from recbole_hnlm.config import Config
-from recbole_hnlm.config.settings import TextSettings, validate_settings
+from recbole_hnlm.config.needs import SemanticNeeds
+from recbole_hnlm.config.settings import validate_settings
 from recbole_hnlm.data.semantics import SemanticVectors
 from recbole_hnlm.model.expert_adaptor import HybridExpertAdaptor, mix_experts
 from recbole_hnlm.model.rlmrec import masked_nodes, profile_contrast, profile_reconstruction
@@ -45,7 +46,7 @@ def with_profiles(train_dataset, users_without=(), items_without=(), dim=12):
 def build_rival(tmp_path, name, *, users_without=(), items_without=(), dim=12, **keys):
     """Return (loader, model) with random profiles."""
     write_random(tmp_path)
-    train, _, _, _ = build(configure(tmp_path, "HNLMLightGCN", negative_route="none"))
+    train, _, _, _ = build(configure(tmp_path, "HNLMLightGCN", **PLAIN))
     config = configure(tmp_path, name, alignment_source="profile", **keys)
     return build(config, with_profiles(train._dataset, users_without, items_without, dim))[:2]
 
@@ -56,14 +57,14 @@ def build_rival(tmp_path, name, *, users_without=(), items_without=(), dim=12, *
 @pytest.mark.parametrize(
     ("keys", "stages"),
     [
-        ({"alignment_source": "profile"}, ("profile", "propagate")),
-        ({"alignment_source": "text"}, ("propagate",)),
-        ({"alignment_source": "text", "negative_route": "none"}, ("propagate",)),
-        ({"alignment_source": "profile", "negative_route": "finetuned", "mix_weight": 0.5}, ("profile", "propagate")),
+        ({"alignment_source": "profile"}, ("profile", "encode")),
+        ({"alignment_source": "text"}, ("encode",)),
+        ({"alignment_source": "text", "negative_route": "none"}, ("encode",)),
+        ({"alignment_source": "profile", "negative_route": "finetuned", "mix_weight": 0.5}, ("profile", "encode")),
     ],
 )
 def test_a_rival_needs_no_negatives_stage(keys, stages):
-    assert stages_needed(validate_settings(keys, TextSettings)) == stages
+    assert stages_needed(validate_settings(keys, SemanticNeeds(texts=True))) == stages
 
 
 def test_profiles_without_an_llm_are_refused():
@@ -74,7 +75,7 @@ def test_profiles_without_an_llm_are_refused():
 @pytest.mark.parametrize("name", RIVALS)
 def test_a_rival_without_text_vectors_says_so(tmp_path, name):
     write_random(tmp_path)
-    with pytest.raises(ArtifactError, match=f"{name} reads text vectors"):
+    with pytest.raises(ArtifactError, match=f"{name} needs text vectors of users and items for this model, but"):
         build(configure(tmp_path, name))
 
 
@@ -90,7 +91,7 @@ def test_an_epoch_through_the_runner_asks_for_profiles_alone(workdir, tiny_data_
     monkeypatch.setattr(stage_session, "SentenceEncoder", lambda *_: ScriptedEncoder())
     keys = {**tiny_keys, "data_path": str(workdir / "data"), "embedding_size": 16, "negative_sampler": "dns"}
     result = run(Config(name, "tiny", config_dict=keys))
-    assert list(result.record["stages"]) == ["profile", "propagate"]
+    assert list(result.record["stages"]) == ["profile", "encode"]
     assert not any("hard_negative" in prompt.system for prompt in backend.asked)
     assert 0 < result.record["test_result"]["recall@5"] <= 1
     assert np.isfinite(result.record["train_loss"][0]).all()
@@ -117,7 +118,7 @@ def test_principal_axes_by_hand():
 
 def test_initial_embeddings_have_the_angles_of_the_centred_texts_and_the_usual_size(tmp_path):
     _, model = build_rival(tmp_path, "TextInitLightGCN", users_without=[3], items_without=[5], dim=8)
-    _, plain, _, _ = build(configure(tmp_path, "HNLMLightGCN", negative_route="none"))
+    _, plain, _, _ = build(configure(tmp_path, "HNLMLightGCN", **PLAIN))
     sides = ((model.texts.user_vectors, model.texts.user_mask), (model.texts.item_vectors, model.texts.item_mask))
     for table, before, (vectors, mask) in zip(model.ego_embeddings(), plain.ego_embeddings(), sides, strict=True):
         texts = vectors[mask] - vectors[mask].mean(dim=0)
@@ -166,7 +167,7 @@ def test_masked_nodes_are_distinct_and_as_many_as_asked():
 def test_without_its_text_a_rival_is_its_backbone(tmp_path, name):
     loader, model = build_rival(tmp_path, name, rlmrec_weight=0, kar_weight=0)
     backbone = "HNLMSGL" if name.endswith("SGL") else "HNLMLightGCN"
-    _, plain, _, _ = build(configure(tmp_path, backbone, negative_route="none"))
+    _, plain, _, _ = build(configure(tmp_path, backbone, **PLAIN))
     batch = next(iter(loader))
     losses = []
     for each in (model, plain):

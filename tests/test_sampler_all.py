@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from model_kit import build, make_config, write_blocks, write_random
+from model_kit import NO_SEMANTICS, build, make_config, write_blocks, write_random
 
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.trainer.factory import safe_trainer
@@ -19,7 +19,7 @@ def in_tmp_path(tmp_path, monkeypatch):
 
 
 def keys_of(name, **keys):
-    return {"negative_route": "none", "negative_sampler": name, "num_candidates": 4, **keys}
+    return {**NO_SEMANTICS, "negative_sampler": name, "num_candidates": 4, **keys}
 
 
 @pytest.mark.parametrize("name", NAMES)

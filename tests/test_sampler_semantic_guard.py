@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from model_kit import build, make_config, random_vectors, write_random
+from model_kit import NO_SEMANTICS, build, make_config, random_vectors, write_random
 
 from recbole_hnlm.config.settings import validate_settings
 from recbole_hnlm.data.dataloader import build_train_loader
@@ -45,7 +45,7 @@ def test_what_has_no_text_is_neither_dropped_nor_shifted():
 def test_the_model_leaves_out_what_reads_like_the_user(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_random(tmp_path)
-    keys = {"negative_route": "none", "negative_sampler": "semantic_guard", "guard_weight": 0.0, "guard_drop_share": 0.5}
+    keys = {**NO_SEMANTICS, "negative_sampler": "semantic_guard", "guard_weight": 0.0, "guard_drop_share": 0.5}
     config = make_config(tmp_path, **keys)
     loader, _, _, _ = build(config)
     vectors = random_vectors(loader._dataset)
@@ -75,16 +75,16 @@ def test_the_model_leaves_out_what_reads_like_the_user(tmp_path, monkeypatch):
 
 def test_without_text_training_says_what_to_do(tmp_path):
     write_random(tmp_path)
-    config = make_config(tmp_path, negative_route="none", negative_sampler="semantic_guard")
+    config = make_config(tmp_path, **NO_SEMANTICS, negative_sampler="semantic_guard")
     loader, model, _, _ = build(config)
-    with pytest.raises(ArtifactError, match=r"semantic_guard reads text vectors.*--negative_sampler=dns"):
+    with pytest.raises(ArtifactError, match=r"vectors .* for negative_sampler semantic_guard, but.*--negative_sampler=dns"):
         model.calculate_loss(next(iter(build_train_loader(config, loader))))
 
 
 def test_settings_know_what_the_guard_reads():
-    guard = {"negative_sampler": "semantic_guard", "negative_route": "none"}
+    guard = {"negative_sampler": "semantic_guard", **NO_SEMANTICS}
     assert validate_settings(guard).uses_semantics
-    assert not validate_settings({"negative_route": "none"}).uses_semantics
+    assert not validate_settings(NO_SEMANTICS).uses_semantics
     assert not validate_settings(guard).aligns
     with pytest.raises(ConfigError, match=r"alignment_source profile reads what an LLM wrote.*--alignment_source=text"):
         validate_settings(guard | {"alignment_source": "profile"})

@@ -10,15 +10,16 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
+from recbole_hnlm.config.needs import SemanticNeeds
 from recbole_hnlm.utils.errors import ConfigError
 from recbole_hnlm.utils.registry import get_negative_sampler, negative_sampler_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["HNLMSettings", "TextSettings", "setting_names", "settings_of", "validate_settings"]
+__all__ = ["HNLMSettings", "setting_names", "settings_of", "validate_settings"]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
@@ -38,6 +39,7 @@ class HNLMSettings(BaseModel):
     """Every key that recbole-hnlm adds to RecBole's configuration."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+    _needs: SemanticNeeds = PrivateAttr(SemanticNeeds(pairs=True, alignment=True))
 
     # --- where things go -------------------------------------------------------------------------------------------
     artifact_dir: str = Field("artifacts", description="Folder of LLM replies, profiles, negatives and vectors.")
@@ -246,6 +248,11 @@ class HNLMSettings(BaseModel):
         "by embeddings alone.",
     )
 
+    def model_post_init(self, context: Any, /) -> None:
+        """Take the model's declaration, the validation's context, where there is one."""
+        if context is not None:
+            self._needs = context
+
     @model_validator(mode="after")
     def _rules_between_keys(self) -> HNLMSettings:
         problems = [*self._server_problems(), *self._semantic_problems(), *self._sampler_problems()]
@@ -273,6 +280,11 @@ class HNLMSettings(BaseModel):
             problems.append(f"semantic_candidates needs negative_sampler dns or dns_mn, got {self.negative_sampler}")
         if self.alignment_source == "finetuned" and self.negative_route != "finetuned" and self.reads_text_vectors:
             problems.append("alignment_source finetuned needs negative_route finetuned")
+        if self.alignment_source == "profile" and self.negative_route == "none" and self.reads_text_vectors:
+            problems.append(
+                f"{' and '.join(self.text_readers)} with alignment_source profile reads what an LLM wrote, which "
+                "negative_route none rules out; use --alignment_source=text or --negative_route=text"
+            )
         return problems
 
     def _sampler_problems(self) -> list[str]:
@@ -284,16 +296,6 @@ class HNLMSettings(BaseModel):
             )
         if self.negative_sampler == "dns_mn" and self.dns_top > self.num_candidates:
             problems.append(f"dns_top is {self.dns_top}, expected at most num_candidates, {self.num_candidates}")
-        if self.negative_route == "none" and self.reads_text_vectors and self.alignment_source == "profile":
-            readers = {
-                f"negative_sampler {self.negative_sampler}": get_negative_sampler(self.negative_sampler).reads_text,
-                "text_score_weight above 0": self.text_score_weight > 0,
-            }
-            reader = next((name for name, reads in readers.items() if reads), "this model")
-            problems.append(
-                f"{reader} with alignment_source profile reads what an LLM wrote, which "
-                "negative_route none rules out; use --alignment_source=text or --negative_route=text"
-            )
         return problems
 
     @property
@@ -304,50 +306,36 @@ class HNLMSettings(BaseModel):
     @property
     def aligns(self) -> bool:
         """Whether the loss aligns embeddings with text vectors."""
-        return self.negative_route != "none" and self.alignment_weight > 0
+        return self._needs.alignment and self.alignment_weight > 0
+
+    @property
+    def text_readers(self) -> dict[str, str]:
+        """What reads text vectors of users and items, each with the option that switches it off, empty where none does."""
+        readers = {
+            "this model": ("", self._needs.texts),
+            f"alignment_weight {self.alignment_weight:g}": ("--alignment_weight=0", self.aligns),
+            f"negative_sampler {self.negative_sampler}": (
+                "--negative_sampler=dns",
+                get_negative_sampler(self.negative_sampler).reads_text,
+            ),
+            f"text_score_weight {self.text_score_weight:g}": ("--text_score_weight=0", self.text_score_weight > 0),
+        }
+        return {name: option for name, (option, reads) in readers.items() if reads}
 
     @property
     def reads_text_vectors(self) -> bool:
-        """Whether the loss, the negative sampler or the ranking reads text vectors of users and items."""
-        return self.aligns or get_negative_sampler(self.negative_sampler).reads_text or self.text_score_weight > 0
+        """Whether the model, the loss, the negative sampler or the ranking reads text vectors of users and items."""
+        return bool(self.text_readers)
 
     @property
     def uses_semantic_candidates(self) -> bool:
         """Whether real items near z_ui join the candidates."""
-        return self.negative_route == "finetuned" and self.semantic_candidates > 0
+        return self._needs.pairs and self.negative_route == "finetuned" and self.semantic_candidates > 0
 
     @property
     def uses_pair_vectors(self) -> bool:
         """Whether the loss reads z_ui."""
-        return self.negative_route != "none" and max(self.mix_weight, self.contrast_weight) > 0
-
-
-class TextSettings(HNLMSettings):
-    """The same keys as read by a model that learns from text vectors of users and items and from nothing else of the LLM's.
-
-    Such a model names this class as its ``settings_class``; the stages then build profiles (``alignment_source: profile``) or
-    only encode items' text (``text``), and never hard negatives, whatever the weights of the semantic part are.
-    """
-
-    @property
-    def aligns(self) -> bool:
-        """Never: how text enters the loss is the model's own affair."""
-        return False
-
-    @property
-    def reads_text_vectors(self) -> bool:
-        """Always."""
-        return True
-
-    @property
-    def uses_semantic_candidates(self) -> bool:
-        """Never."""
-        return False
-
-    @property
-    def uses_pair_vectors(self) -> bool:
-        """Never."""
-        return False
+        return self._needs.pairs and self.negative_route != "none" and max(self.mix_weight, self.contrast_weight) > 0
 
 
 def setting_names() -> tuple[str, ...]:
@@ -355,18 +343,18 @@ def setting_names() -> tuple[str, ...]:
     return tuple(HNLMSettings.model_fields)
 
 
-def validate_settings(values: Mapping[str, Any], settings_class: type[HNLMSettings] = HNLMSettings) -> HNLMSettings:
+def validate_settings(values: Mapping[str, Any], needs: SemanticNeeds | None = None) -> HNLMSettings:
     """Build the settings from a mapping, reporting every problem at once.
 
     Args:
         values: our keys only; a key that is left out takes its default.
-        settings_class: how a model reads the keys.
+        needs: the model's declaration; None stands for that of the HNLM models.
 
     Raises:
         ConfigError: one line that lists each wrong key with what was found and what was expected.
     """
     try:
-        return settings_class(**dict(values))
+        return HNLMSettings.model_validate(dict(values), context=needs)
     except ValidationError as error:
         problems = []
         for detail in error.errors():
@@ -379,10 +367,10 @@ def validate_settings(values: Mapping[str, Any], settings_class: type[HNLMSettin
 def settings_of(config: Any) -> HNLMSettings:
     """Return the validated settings inside a RecBole-style configuration (anything with ``in`` and ``[]``).
 
-    Where the configuration carries a ``model_class`` that declares a ``settings_class``, they are of that class.
+    They include what the configuration's ``model_class`` declares as its ``needs``; a model that declares none reads nothing.
 
     Raises:
         ConfigError: as :func:`validate_settings`.
     """
-    settings_class = getattr(getattr(config, "model_class", None), "settings_class", HNLMSettings)
-    return validate_settings({name: config[name] for name in setting_names() if name in config}, settings_class)
+    needs = getattr(config.model_class, "needs", SemanticNeeds()) if hasattr(config, "model_class") else None
+    return validate_settings({name: config[name] for name in setting_names() if name in config}, needs)

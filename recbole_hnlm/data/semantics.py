@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -140,5 +141,9 @@ class TextTables:
     def cosines(self, users: torch.Tensor) -> torch.Tensor:
         """Return the cosines of users (int64 ``[n]``) to every item, float32 ``[n, I]``; 0 where either has no text."""
         own = F.normalize(self.user_vectors[users].float(), dim=1) * self.user_mask[users, None]
-        theirs = F.normalize(self.item_vectors.float(), dim=1) * self.item_mask[:, None]
-        return own @ theirs.t()
+        return own @ self._unit_items.t()
+
+    @cached_property
+    def _unit_items(self) -> torch.Tensor:
+        """Item vectors of unit length, 0 where there is no text, float32 ``[I, T]``: made once, not for every batch."""
+        return F.normalize(self.item_vectors.float(), dim=1) * self.item_mask[:, None]

@@ -20,7 +20,7 @@ __all__ = ["Method", "metrics_of", "model_name", "parse_seeds", "resolve_methods
 _PREFIX = "HNLM"
 
 # What a plain name means: the backbone with our samplers, and nothing that an LLM made.
-_PLAIN = {"negative_route": "none", "semantic_candidates": 0, "alignment_source": "text"}
+_PLAIN = {"negative_route": "none", "alignment_weight": 0.0, "semantic_candidates": 0, "alignment_source": "text"}
 
 
 @dataclass(frozen=True)

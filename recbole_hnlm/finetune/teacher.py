@@ -15,7 +15,7 @@ from safetensors.numpy import load, save
 from recbole_hnlm import __version__
 from recbole_hnlm.data.teacher import Teacher
 from recbole_hnlm.data.training import TrainingInteractions
-from recbole_hnlm.finetune.teacher_training import model_keys, teacher_config, train_teacher
+from recbole_hnlm.finetune.teacher_training import TRAINING_VERSION, model_keys, teacher_config, train_teacher
 from recbole_hnlm.utils.errors import ArtifactError, HNLMError
 from recbole_hnlm.utils.files import MANIFEST_FORMAT, exclusive_writer, read_json, text_digest, write_atomically, write_json
 
@@ -56,6 +56,7 @@ def ensure_teacher(config: Config, train_dataset: Dataset, folder: Path) -> Teac
     made_from = {
         "model": own["model"],
         "keys": model_keys(own),
+        "training": TRAINING_VERSION,
         "epochs": config.settings.teacher_epochs,
         "seed": int(own["seed"]),
         "split": TrainingInteractions.from_dataset(train_dataset).split_fingerprint,

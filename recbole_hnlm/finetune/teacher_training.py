@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from recbole_hnlm.config import Config
 from recbole_hnlm.data.dataloader import HNLMTrainDataLoader
 from recbole_hnlm.model.building import build_model
 from recbole_hnlm.trainer.checkpoint import restore_rng_state, rng_state
+from recbole_hnlm.trainer.factory import get_trainer_class
 from recbole_hnlm.trainer.hnlm import HNLMTrainer
 from recbole_hnlm.utils.errors import ConfigError, HNLMError
 from recbole_hnlm.utils.paths import properties_dir
@@ -30,15 +30,19 @@ if TYPE_CHECKING:
 
     from recbole.data.dataset import Dataset
 
-__all__ = ["WORKING_MODELS", "model_keys", "teacher_config", "train_teacher"]
+__all__ = ["TRAINING_VERSION", "WORKING_MODELS", "model_keys", "teacher_config", "train_teacher"]
 
 WORKING_MODELS = ("HNLMLightGCN", "BPR", "DGCF", "LightGCN", "NGCF", "SGL", "SpectralCF")
 """Models known to score by inner products of user and item vectors after training as a teacher; tested one by one."""
+
+TRAINING_VERSION = 2
+"""Part of a teacher's identity: raised whenever the same keys train other vectors."""
 
 # What of the run's configuration is about the data and the machine rather than about the run's model.
 _INHERITED = (
     "seed",
     "reproducibility",
+    "checkpoint_dir",
     "USER_ID_FIELD",
     "ITEM_ID_FIELD",
     "LABEL_FIELD",
@@ -84,6 +88,7 @@ def teacher_config(config: Config) -> Config:
     own = Config(name, config["dataset"], None, keys)
     own["device"], own["use_gpu"] = config["device"], config["use_gpu"]
     # Plain models take one negative per positive from our loader, which the key decides.
+    own["run_id"] = f"teacher-{name}"  # trainers want one; nothing is written under it
     own["negative_sampler"] = "dns" if getattr(model_class, "uses_hnlm_data", False) else "uniform"
     return own
 
@@ -109,7 +114,7 @@ def model_keys(config: Config) -> dict[str, Any]:
 def train_teacher(
     config: Config, dataset: Dataset, epochs: int, *, show_progress: bool
 ) -> tuple[torch.Tensor, torch.Tensor, list[float]]:
-    """Train a model on a training dataset for a fixed number of epochs, with Adam.
+    """Train a model on a training dataset for a fixed number of epochs, by the trainer that any run of it has.
 
     No validation data is seen: the choice of an epoch by validation would leak the validation items into the negatives that
     the LLM is fine-tuned towards. The caller's random state is left as it was.
@@ -135,34 +140,24 @@ def train_teacher(
         loader = HNLMTrainDataLoader(config, view, shuffle=True)
         model = build_model(config, loader)
         _vectors_of(model, config)
-        optimizer = torch.optim.Adam(model.parameters(), lr=config["learning_rate"], fused=True)
+        trainer = get_trainer_class(config.model_class, config)(config, model)
         losses = []
         with tqdm(total=epochs, desc=f"teacher {config['model']}", unit="epoch", disable=not show_progress) as bar:
             for epoch in range(epochs):
-                losses.append(_train_epoch(model, loader, optimizer, config["device"]))
-                if not math.isfinite(losses[-1]):
+                try:
+                    parts = trainer._train_epoch(loader, epoch)
+                except HNLMError as error:
+                    # The trainer's remedies are the run's keys, which a teacher does not read.
                     raise HNLMError(
-                        f"the training loss of teacher {config['model']} became {losses[-1]} in epoch {epoch}: lower "
+                        f"the training loss of teacher {config['model']} is not finite in epoch {epoch}: lower "
                         f"teacher_epochs or choose another teacher_model; {', '.join(WORKING_MODELS)} are known to work"
-                    )
+                    ) from error
+                losses.append((sum(parts) if isinstance(parts, tuple) else parts) / len(loader))
                 bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
                 bar.update()
+        trainer.tensorboard.close()
         users, items = _vectors_of(model, config)
     return users.detach().float().cpu(), items.detach().float().cpu(), losses
-
-
-def _train_epoch(model: Any, loader: HNLMTrainDataLoader, optimizer: torch.optim.Optimizer, device: Any) -> float:
-    model.train()
-    total = torch.zeros((), dtype=torch.float64, device=device)
-    for batch in loader:
-        optimizer.zero_grad()
-        parts = model.calculate_loss(batch.to(device))
-        # RecBole's losses come as scalars or as one-element vectors, alone or in a tuple.
-        loss = torch.stack([part.sum() for part in (parts if isinstance(parts, tuple) else (parts,))]).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        total += loss.detach().double()
-    return float(total) / len(loader)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What a pairwise backbone tells about itself, and what follows from it: the plain loss and the scores.
+"""What a pairwise backbone says of itself, and what follows from it: the loss and the scores.
 
 Symbols: B positives in the batch, U users and I items including the padding id 0, d the embedding size.
 """
@@ -11,6 +11,7 @@ import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 
 from recbole_hnlm.model.losses import bpr_loss, embedding_regularization
+from recbole_hnlm.negative_sampler.base import Negatives
 from recbole_hnlm.negative_sampler.hops import Propagated
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class PairwiseBackbone(GeneralRecommender):
     Attributes:
         pooling: how outputs follow from layers.
         auxiliary_names: names of the backbone's own terms of the loss, in order.
+        loss_part_names: names of the parts that :meth:`calculate_loss` returns, in order.
+        reads_hops: whether the choice of negatives reads the layers behind the outputs.
     """
 
     pooling: ClassVar[Pooling] = "mean"
@@ -45,6 +48,7 @@ class PairwiseBackbone(GeneralRecommender):
         self.reg_weight = float(config["reg_weight"] or 0.0)
         self.require_pow = bool(config["require_pow"])
         self.loss_part_names: tuple[str, ...] = ("rank", "reg", *self.auxiliary_names)
+        self.reads_hops = False
         self._propagated: tuple[torch.Tensor, torch.Tensor] | None = None
 
     # --- what a backbone defines -----------------------------------------------------------------------------------------
@@ -98,18 +102,55 @@ class PairwiseBackbone(GeneralRecommender):
     # --- training --------------------------------------------------------------------------------------------------------
 
     def calculate_loss(self, interaction: Interaction) -> tuple[torch.Tensor, ...]:
-        """Return the plain loss's weighted parts (BPR, L2, the backbone's own), named by :attr:`loss_part_names`."""
+        """Return the weighted parts of the loss, scalars, named by :attr:`loss_part_names`; RecBole adds them up.
+
+        Args:
+            interaction: with ``user_id [B]``, ``item_id [B]`` and what the methods below read of it.
+        """
         self._propagated = None
-        users, positives, negatives = (interaction[name] for name in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
-        propagated = self.training_propagation(with_hops=False)
+        users, positives = interaction[self.USER_ID], interaction[self.ITEM_ID]
+        propagated = self.training_propagation(self.reads_hops)
+        chosen = self.choose_negatives(interaction, propagated)
         e_u = propagated.user_all.index_select(0, users)  # [B, d]
-        e_i, e_j = propagated.item_all.index_select(0, torch.cat([positives, negatives])).chunk(2)  # [B, d] each
+        e_i, e_j = propagated.item_all.index_select(0, torch.cat([positives, chosen.items])).chunk(2)  # [B, d] each
+        e_j, terms = self.negative_terms(interaction, chosen, e_u, e_i, e_j)
         parts = {
-            "rank": bpr_loss((e_u * e_i).sum(dim=1), (e_u * e_j).sum(dim=1)),
-            "reg": self.reg_weight * self.regularization(propagated, users, positives, negatives),
+            "rank": self.ranking_loss((e_u * e_i).sum(dim=1), (e_u * e_j).sum(dim=1)),
+            "reg": self.reg_weight * self.regularization(propagated, users, positives, chosen.items),
+            **terms,
             **self.auxiliary_terms(propagated, users, positives),
+            **self.text_terms(propagated, users, positives),
         }
         return tuple(parts[name] for name in self.loss_part_names)
+
+    def choose_negatives(self, interaction: Interaction, propagated: Propagated) -> Negatives:
+        """Return a negative for each positive: here the loader's, ``neg_item_id [B]``."""
+        return Negatives(items=interaction[self.NEG_ITEM_ID])
+
+    def negative_terms(
+        self, interaction: Interaction, chosen: Negatives, e_u: torch.Tensor, e_i: torch.Tensor, e_j: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Say which vectors are ranked below the positives, and what else the negatives add to the loss.
+
+        Args:
+            interaction: the batch.
+            chosen: of :meth:`choose_negatives`.
+            e_u: outputs of the users, ``[B, d]``.
+            e_i: outputs of the positives, ``[B, d]``.
+            e_j: outputs of the chosen items, ``[B, d]``.
+
+        Returns:
+            Negative vectors ``[B, d]``, and weighted terms by name, scalars.
+        """
+        return e_j if chosen.embeddings is None else chosen.embeddings, {}
+
+    def text_terms(self, propagated: Propagated, users: torch.Tensor, positives: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        """Return the weighted terms of the loss that read texts by name, scalars; none here. Ids are ``[B]``."""
+        return {}
+
+    def ranking_loss(self, positive_scores: torch.Tensor, negative_scores: torch.Tensor) -> torch.Tensor:
+        """Return the ranking loss of scores ``[B]``, a scalar: BPR."""
+        return bpr_loss(positive_scores, negative_scores)
 
     # --- scoring ---------------------------------------------------------------------------------------------------------
 

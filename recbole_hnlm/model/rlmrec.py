@@ -8,7 +8,7 @@ Symbols: e_x the backbone's output of node x (a user or an item), s_x its profil
   that have a profile; y runs over all users (items) that have one. f is an MLP from T to d, shared by users and items.
 - RLMRec-Gen: at every step a share ``rlmrec_mask_ratio`` of the nodes gives up its embedding for one learned vector before
   propagation, and ``w * -mean_x log( exp(cos(g(e_x), s_x) / t) / sum_y exp(cos(g(e_x), s_y) / t) )`` over those nodes x and y
-  alone, users and items together, has e_x tell the profile. g is an MLP from d to T. Ranking uses the same propagation.
+  alone, users and items together, has e_x predict the profile. g is an MLP from d to T. Ranking uses the same propagation.
 
 f and g have one hidden layer of (T + d) / 2 units and LeakyReLU.
 
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from recbole_hnlm.negative_sampler.hops import Propagated
 
 __all__ = ["RLMRecConMixin", "RLMRecGenMixin", "masked_nodes", "profile_contrast", "profile_mlp", "profile_reconstruction"]
-
-_EPOCH_STRIDE = 1_000_003
 
 
 def profile_mlp(input_size: int, output_size: int) -> nn.Sequential:
@@ -148,19 +146,12 @@ class RLMRecGenMixin(_RLMRecMixin):
             self.profile_mlp = profile_mlp(int(config["embedding_size"]), self.texts.dim)
         self.mask_token = nn.Parameter(torch.zeros(int(config["embedding_size"])))
         self._known = torch.cat([self.texts.user_mask, self.texts.item_mask]).nonzero().squeeze(1)  # users, then items
-        self._seed = int(config["seed"])
-        self._draws = torch.Generator().manual_seed(self._seed)
         self._masked: torch.Tensor | None = None
-
-    def start_epoch(self, epoch: int) -> None:
-        """Prepare as the backbone does, and begin the epoch's draws."""
-        super().start_epoch(epoch)
-        self._draws.manual_seed(self._seed + _EPOCH_STRIDE * epoch)
 
     def training_propagation(self, with_hops: bool) -> Propagated:
         """Draw the nodes to mask and propagate without their embeddings."""
         if self.rlmrec_weight > 0:
-            self._masked = masked_nodes(self._known, self.rlmrec_mask_ratio, self._draws)
+            self._masked = masked_nodes(self._known, self.rlmrec_mask_ratio, self.generator)
         return super().training_propagation(with_hops)
 
     def input_embeddings(self) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from recbole_hnlm.model.hnlmsgl import HNLMSGL
 from recbole_hnlm.model.rlmrec import RLMRecConMixin
+from recbole_hnlm.model.sgl_backbone import SGLBackbone
 
 __all__ = ["RLMRecConSGL"]
 
 
-class RLMRecConSGL(RLMRecConMixin, HNLMSGL):
+class RLMRecConSGL(RLMRecConMixin, SGLBackbone):
     """SGL with :class:`recbole_hnlm.model.rlmrec.RLMRecConMixin`.
 
-    With ``rlmrec_weight`` 0 and uniform negatives its loss is HNLMSGL's.
-
-    SGL's part is that of HNLMSGL, whose semantic part is off.
+    With ``rlmrec_weight`` 0 and uniform negatives its loss is SGL's.
     """

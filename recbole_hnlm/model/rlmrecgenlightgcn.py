@@ -1,4 +1,4 @@
-"""RLMRecGenLightGCN: LightGCN (He et al., SIGIR 2020) made to tell profile vectors (RLMRec-Gen, WWW 2024)."""
+"""RLMRecGenLightGCN: LightGCN (He et al., SIGIR 2020) made to predict profile vectors (RLMRec-Gen, WWW 2024)."""
 
 from __future__ import annotations
 

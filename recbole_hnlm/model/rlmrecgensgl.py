@@ -1,17 +1,15 @@
-"""RLMRecGenSGL: SGL (Wu et al., SIGIR 2021) made to tell profile vectors (RLMRec-Gen, WWW 2024)."""
+"""RLMRecGenSGL: SGL (Wu et al., SIGIR 2021) made to predict profile vectors (RLMRec-Gen, WWW 2024)."""
 
 from __future__ import annotations
 
-from recbole_hnlm.model.hnlmsgl import HNLMSGL
 from recbole_hnlm.model.rlmrec import RLMRecGenMixin
+from recbole_hnlm.model.sgl_backbone import SGLBackbone
 
 __all__ = ["RLMRecGenSGL"]
 
 
-class RLMRecGenSGL(RLMRecGenMixin, HNLMSGL):
+class RLMRecGenSGL(RLMRecGenMixin, SGLBackbone):
     """SGL with :class:`recbole_hnlm.model.rlmrec.RLMRecGenMixin`.
 
-    With ``rlmrec_weight`` 0 and uniform negatives its loss is HNLMSGL's.
-
-    SGL's part is that of HNLMSGL, whose semantic part is off.
+    With ``rlmrec_weight`` 0 and uniform negatives its loss is SGL's.
     """

@@ -7,28 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from recbole_hnlm.config.settings import TextSettings
-from recbole_hnlm.model.mixin import HNLMMixin
+from recbole_hnlm.config.needs import SemanticNeeds
+from recbole_hnlm.model.sampled import SampledPairwise
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from recbole_hnlm.data.semantics import TextTables
-
 __all__ = ["TextRivalMixin", "count_of", "number_of", "own_randomness"]
 
 
-class TextRivalMixin(HNLMMixin):
+class TextRivalMixin(SampledPairwise):
     """A pairwise backbone that reads text vectors of users and items; put it before a backbone in the bases.
 
     ``alignment_source`` chooses the texts: ``profile`` (what the LLM wrote), ``text`` (items' own text and its mean over a
-    user's training items: no LLM) or ``tuned``. ``negative_sampler`` and its keys work as for HNLM models; the semantic part
-    of the loss is off (:class:`recbole_hnlm.config.settings.TextSettings`), so ``mix_weight``, ``contrast_weight`` and
-    ``alignment_weight`` have no effect.
+    user's training items: no LLM) or ``finetuned``. ``negative_sampler`` and its keys work as for HNLM models.
     """
 
-    settings_class = TextSettings
+    needs = SemanticNeeds(texts=True)
 
     def __init__(self, config: Any, dataset: Any) -> None:
         """Build the backbone and look at the text vectors.
@@ -42,20 +38,6 @@ class TextRivalMixin(HNLMMixin):
                 f"{type(self).__name__} reads texts of users and items, but no user or no item has one; check the text columns "
                 f"with recbole-hnlm doctor"
             )
-
-    @property
-    def texts(self) -> TextTables:
-        """Text vectors of users and items with the masks of who has one.
-
-        Raises:
-            ArtifactError: the training data carries none.
-        """
-        if self._texts is None:
-            raise ArtifactError(
-                f"{type(self).__name__} reads text vectors of users and items, but the training data carries none; run through "
-                f"recbole-hnlm, which builds them"
-            )
-        return self._texts
 
 
 def number_of(config: Any, key: str, least: float, most: float = float("inf"), *, above: bool = False) -> float:

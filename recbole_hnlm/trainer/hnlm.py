@@ -19,7 +19,7 @@ _FUSED = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.opt
 
 
 class HNLMTrainer(Trainer):
-    """RecBole's trainer for models built with :class:`recbole_hnlm.model.mixin.HNLMMixin`.
+    """RecBole's trainer for models built with :class:`recbole_hnlm.model.sampled.SampledPairwise`.
 
     Adds to RecBole's: the projector's parameters form a group of their own (``projector_learning_rate``), fused optimizers, log
     lines with the names of the loss's parts, and a line per epoch that says how much of the data had vectors.
@@ -60,11 +60,9 @@ class HNLMTrainer(Trainer):
         return _FUSED[learner](groups, lr=learning_rate, weight_decay=weight_decay, fused=True)
 
     def _parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        projector = [parameter for parameter in self.model.projectors.parameters() if parameter.requires_grad]
-        own = {id(parameter) for parameter in projector}
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in self.model.parameters() if p.requires_grad and id(p) not in own]}
-        ]
+        trained = [(name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+        projector = [parameter for name, parameter in trained if name.startswith("projectors.")]
+        groups: list[dict[str, Any]] = [{"params": [p for name, p in trained if not name.startswith("projectors.")]}]
         if projector:
             projector_rate = settings_of(self.config).projector_learning_rate or learning_rate
             groups.append({"params": projector, "lr": projector_rate})

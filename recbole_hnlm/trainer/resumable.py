@@ -33,6 +33,8 @@ from recbole_hnlm.utils.values import plain
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from recbole_hnlm.evaluator.false_negatives import FalseNegativeCounter
+
 __all__ = ["LAST_SUFFIX", "ResumableTraining", "best_beside"]
 
 LAST_SUFFIX = ".last.pth"
@@ -63,6 +65,7 @@ class ResumableTraining:
     optimizer: Any
     epochs: int
     eval_step: int
+    false_negatives: FalseNegativeCounter | None = None
 
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)  # type: ignore[call-arg]
@@ -191,6 +194,7 @@ class ResumableTraining:
             "current_optimizer": current,
             "rng": rng_state(),
             "loader": _loader_state(self._train_data),
+            "false_negative_rates": self.false_negatives.rates if self.false_negatives is not None else None,
         }
 
     def resume_checkpoint(self, resume_file: str | Path) -> None:
@@ -219,6 +223,7 @@ class ResumableTraining:
             # One rank's generators are stored; restored on all ranks they would draw the same negatives everywhere.
             init_seed(self.config["seed"] + self.config["local_rank"] + 1000 * self.start_epoch, self.config["reproducibility"])
         _restore_loader(self._train_data, checkpoint["loader"])
+        self._restore_rates(checkpoint, path)
         if self.cur_step > self.stopping_step:  # type: ignore[attr-defined]
             # The stopped run had ended by itself; training on would differ from it.
             self.epochs = self.start_epoch
@@ -234,6 +239,17 @@ class ResumableTraining:
             )
         if "optimizers" not in checkpoint or "rng" not in checkpoint:
             raise ArtifactError(f"checkpoint {path} holds a model but no training state: resume from a {LAST_SUFFIX} file")
+
+    def _restore_rates(self, checkpoint: dict[str, Any], path: Path) -> None:
+        if self.false_negatives is None:
+            return
+        rates = checkpoint.get("false_negative_rates")
+        if rates is None:
+            raise ArtifactError(
+                f"checkpoint {path} was trained without counting false negatives, so the rates of its epochs are unknown: "
+                "resume with --count_false_negatives=False"
+            )
+        self.false_negatives.rates = list(rates)
 
     def _load_optimizers(self, checkpoint: dict[str, Any], path: Path) -> None:
         if checkpoint["current_optimizer"] is not None:

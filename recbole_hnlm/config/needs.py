@@ -1,0 +1,23 @@
+"""What a model reads of the LLM stages, whatever the keys; the settings combine it with the keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["SemanticNeeds"]
+
+
+@dataclass(frozen=True)
+class SemanticNeeds:
+    """A model's declaration, its class attribute ``needs``. What it leaves out is not built for it.
+
+    Attributes:
+        pairs: it learns from hard negatives z_ui, at the strength that ``mix_weight``, ``contrast_weight`` and
+            ``semantic_candidates`` give them.
+        alignment: it aligns embeddings with text vectors of users and items, at ``alignment_weight``.
+        texts: it reads text vectors of users and items at any setting.
+    """
+
+    pairs: bool = False
+    alignment: bool = False
+    texts: bool = False

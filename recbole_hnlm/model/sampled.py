@@ -1,0 +1,226 @@
+"""What makes a RecBole backbone train on chosen negatives, and rank with texts where the keys ask for it.
+
+Symbols: B positives in the batch, K candidates, U users and I items including the padding id 0, d the embedding size.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from recbole_hnlm.config.needs import SemanticNeeds
+from recbole_hnlm.config.settings import settings_of
+from recbole_hnlm.data.semantics import TextTables
+from recbole_hnlm.data.training import TrainingInteractions
+from recbole_hnlm.model.backbone import PairwiseBackbone
+from recbole_hnlm.model.losses import bpr_loss, hinge_loss
+from recbole_hnlm.model.scoring import fuse_scores
+from recbole_hnlm.negative_sampler.base import SamplerContext, SelectionInputs
+from recbole_hnlm.trainer.hnlm import HNLMTrainer
+from recbole_hnlm.utils.errors import ArtifactError
+from recbole_hnlm.utils.registry import get_negative_sampler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from recbole.data.interaction import Interaction
+
+    from recbole_hnlm.negative_sampler.base import Negatives
+    from recbole_hnlm.negative_sampler.hops import Propagated
+
+__all__ = ["SampledPairwise"]
+
+_EPOCH_STRIDE = 1_000_003
+
+
+class SampledPairwise(PairwiseBackbone):
+    """Train a pairwise backbone on the negatives of the key ``negative_sampler``; put it before a backbone in the bases.
+
+    It holds what all our models share: the selector and its memory, the ranking loss of the key ``rank_loss``, text vectors of
+    users and items where anything reads them, texts in the ranking (``text_score_weight``), and the counts of an epoch.
+
+    Attributes:
+        uses_hnlm_data: makes the runner attach semantic vectors and use our loader.
+        needs: what the model reads of the LLM stages.
+        trainer_class: the trainer that knows the names of the parts.
+        selector: chooses e_j.
+        generator: the model's own random generator; every epoch's draws follow from ``seed`` and the epoch alone.
+        on_negatives: told users and chosen items, ``[B]`` each, at every step; set by the trainer, and None otherwise.
+    """
+
+    uses_hnlm_data = True
+    needs: ClassVar[SemanticNeeds] = SemanticNeeds()
+    trainer_class = HNLMTrainer
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        """Build the backbone as RecBole does, then what is ours, without touching the random state that the backbone uses.
+
+        Args:
+            config: RecBole's configuration with our keys in it.
+            dataset: RecBole's training dataset. Its ``semantic_vectors`` may be absent or None: such a model predicts and
+                loads any checkpoint, and can train as long as nothing reads vectors.
+        """
+        super().__init__(config, dataset)
+        self.settings = settings_of(config)
+        self._seed = int(config["seed"])
+        self.generator = torch.Generator().manual_seed(self._seed)
+        self.on_negatives: Callable[[torch.Tensor, torch.Tensor], None] | None = None
+        sampler = get_negative_sampler(self.settings.negative_sampler)
+        self.reads_hops, self._reads_text = sampler.reads_hops, self.settings.reads_text_vectors
+        self._texts: TextTables | None = None
+        vectors = getattr(dataset, "semantic_vectors", None)
+        if vectors is not None and self._reads_text and vectors.item_vectors is not None:
+            training = TrainingInteractions.from_dataset(dataset)
+            self._texts = TextTables(vectors, training, self.settings.alignment_source, self.device)
+        context = SamplerContext(
+            self.settings,
+            self.n_users,
+            self.n_items,
+            self.hop_sizes,
+            lambda: TrainingInteractions.from_dataset(dataset),
+            self._texts,
+            self.device,
+            self._seed,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(context.seed)
+            self.selector = sampler.build(context)
+        if self.selector.memory():
+            self.other_parameter_name = [*self.other_parameter_name, "negative_memory"]
+        if self.selector.loss_name is not None:
+            self.loss_part_names += (self.selector.loss_name,)
+        self.reset_counts()
+
+    @property
+    def texts(self) -> TextTables:
+        """Text vectors of users and items with the masks of who has one.
+
+        Raises:
+            ArtifactError: the data carries none.
+        """
+        if self._texts is None:
+            raise self._absent("text vectors of users and items", self.settings.text_readers)
+        return self._texts
+
+    def _absent(self, vectors: str, readers: Mapping[str, str]) -> ArtifactError:
+        """Return the error for vectors that the data does not carry.
+
+        Args:
+            vectors: which vectors.
+            readers: what reads them, each with the option that switches it off, empty where none does.
+        """
+        options = " ".join(option for option in readers.values() if option)
+        return ArtifactError(
+            f"{type(self).__name__} needs {vectors} for {' and '.join(readers)}, but the data carries none; run through "
+            f"recbole-hnlm, which builds them{', or use ' if options else ''}{options}"
+        )
+
+    # --- training --------------------------------------------------------------------------------------------------------
+
+    def candidates(self, interaction: Interaction) -> torch.Tensor:
+        """Return the items among which each negative is chosen, int64 ``[B, K]``."""
+        drawn = interaction[self.NEG_ITEM_ID]
+        return drawn.unsqueeze(1) if drawn.dim() == 1 else drawn
+
+    def choose_negatives(self, interaction: Interaction, propagated: Propagated) -> Negatives:
+        """Choose by the key ``negative_sampler``.
+
+        Raises:
+            ArtifactError: something reads text vectors and the data carries none.
+        """
+        if self._reads_text:
+            # Even if only the ranking reads them: an error now rather than after the first epoch.
+            _ = self.texts
+        users, positives = interaction[self.USER_ID], interaction[self.ITEM_ID]
+        inputs = SelectionInputs(users, positives, self.candidates(interaction), propagated, self.settings)
+        chosen = self.selector.select(inputs)
+        if self.on_negatives is not None:
+            self.on_negatives(users, chosen.items)
+        if self.selector.count_names:
+            self._counts["negatives"] += len(users)
+            for name, count in chosen.counts.items():
+                self._counts[name] += count
+        return chosen
+
+    def negative_terms(
+        self, interaction: Interaction, chosen: Negatives, e_u: torch.Tensor, e_i: torch.Tensor, e_j: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return the negatives as they are, and the sampler's own term."""
+        e_j, terms = super().negative_terms(interaction, chosen, e_u, e_i, e_j)
+        if self.selector.loss_name is not None and chosen.loss is not None:
+            terms[self.selector.loss_name] = chosen.loss
+        return e_j, terms
+
+    def ranking_loss(self, positive_scores: torch.Tensor, negative_scores: torch.Tensor) -> torch.Tensor:
+        """Return the loss of the key ``rank_loss``."""
+        if self.settings.rank_loss == "hinge":
+            return hinge_loss(positive_scores, negative_scores, self.settings.margin)
+        return bpr_loss(positive_scores, negative_scores)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Prepare the backbone, the counts, the model's own draws and the choice of negatives, epochs counted from 0."""
+        super().start_epoch(epoch)
+        self.reset_counts()
+        self.generator.manual_seed(self._seed + _EPOCH_STRIDE * epoch)
+        self.selector.start_epoch(epoch, self._propagate_now)
+
+    def _propagate_now(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Propagate as for scoring, whatever the mode, and leave the mode as it was."""
+        training = self.training
+        self.eval()
+        propagated = self.propagate_for_scoring()
+        self.train(training)
+        return propagated
+
+    # --- counts and memory -----------------------------------------------------------------------------------------------
+
+    @property
+    def count_names(self) -> tuple[str, ...]:
+        """Names of what is counted."""
+        return ("negatives", *self.selector.count_names) if self.selector.count_names else ()
+
+    def reset_counts(self) -> None:
+        """Start the counts of an epoch at zero."""
+        self._counts = dict.fromkeys(self.count_names, 0)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many pairs, users, items and negatives were seen (summed over batches), and how many were of some kind."""
+        return self._counts
+
+    @property
+    def negative_memory(self) -> dict[str, torch.Tensor]:
+        """What the selector remembers of earlier epochs; part of the checkpoint."""
+        return self.selector.memory()
+
+    @negative_memory.setter
+    def negative_memory(self, memory: Mapping[str, torch.Tensor]) -> None:
+        self.selector.recall(memory)
+
+    # --- scoring ---------------------------------------------------------------------------------------------------------
+
+    def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
+        """Return the scores of every item for each user of the batch, float ``[B * I]``, without gradient.
+
+        With ``text_score_weight`` they are those of :func:`recbole_hnlm.model.scoring.fuse_scores`, else inner products.
+
+        Raises:
+            ArtifactError: texts are to be read and the data carries none.
+        """
+        scores = super().full_sort_predict(interaction)
+        if self.settings.text_score_weight == 0:
+            return scores
+        users = interaction[self.USER_ID]
+        return self._with_texts(users, scores.view(len(users), -1)).reshape(-1)
+
+    def predict(self, interaction: Interaction) -> torch.Tensor:
+        """Return the scores of pairs (user_id, item_id), float ``[B]``: the same as those in the whole ranking."""
+        if self.settings.text_score_weight == 0:
+            return super().predict(interaction)
+        users, places = torch.unique(interaction[self.USER_ID], return_inverse=True)
+        scores = super().full_sort_predict({self.USER_ID: users}).view(len(users), -1)
+        return self._with_texts(users, scores)[places, interaction[self.ITEM_ID]]
+
+    def _with_texts(self, users: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        return fuse_scores(scores, self.texts.cosines(users), self.settings.text_score_weight)
