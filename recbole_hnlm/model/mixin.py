@@ -53,6 +53,8 @@ class HNLMMixin(PairwiseBackbone):
 
     Attributes:
         uses_hnlm_data: tells the runner to attach semantic vectors and to use our loader.
+        scores_with_texts: whether the model cannot be built or cannot rank items without text vectors.
+        training_only: beginnings of the names of state that ranking items does not read; a checkpoint may differ there.
         settings_class: how the model reads our keys, which decides what the LLM stages build for it.
         trainer_class: the trainer that knows the names of the parts.
         loss_part_names: names of the parts that :meth:`calculate_loss` returns, in order.
@@ -62,6 +64,8 @@ class HNLMMixin(PairwiseBackbone):
     """
 
     uses_hnlm_data = True
+    scores_with_texts: ClassVar[bool] = False
+    training_only: ClassVar[tuple[str, ...]] = ("projectors.", "selector.", "negative_memory")
     settings_class: ClassVar[type[HNLMSettings]] = HNLMSettings
     trainer_class = HNLMTrainer
 
@@ -83,7 +87,7 @@ class HNLMMixin(PairwiseBackbone):
         self._pair_items: torch.Tensor | None = None
         self._texts: TextTables | None = None
         vectors = getattr(dataset, "semantic_vectors", None)
-        if vectors is not None and self.settings.uses_pair_vectors:
+        if vectors is not None and self.settings.uses_pair_vectors and vectors.dim:
             self._reader = PairVectorReader(vectors.pair_vectors)
         if vectors is not None and self.settings.uses_semantic_candidates and vectors.pair_items is not None:
             self._pair_items = torch.from_numpy(vectors.pair_items)

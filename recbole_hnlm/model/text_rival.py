@@ -29,6 +29,7 @@ class TextRivalMixin(HNLMMixin):
     """
 
     settings_class = TextSettings
+    scores_with_texts = True
 
     def __init__(self, config: Any, dataset: Any) -> None:
         """Build the backbone and look at the text vectors.
