@@ -118,3 +118,22 @@ def test_the_exit_code_says_whether_the_command_would_work(workdir, capsys):
     assert "1 to mend before the run can work" in shown
     assert Path.cwd() == workdir
     assert not list(workdir.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("model", "keys", "llm", "encoder"),
+    [
+        ("HNLMLightGCN", (), True, True),
+        ("HNLMLightGCN", ("--negative_route=none",), False, False),
+        ("HNLMLightGCN", ("--negative_route=none", "--text_score_weight=1"), False, True),
+        ("HNLMLightGCN", ("--negative_route=none", "--negative_sampler=semantic_guard"), False, True),
+        ("HNLMLightGCN", ("--mix_weight=0", "--contrast_weight=0", "--alignment_source=text"), False, True),
+        ("HNLMLightGCN", ("--mix_weight=0", "--contrast_weight=0", "--alignment_source=profile"), True, True),
+        ("LightGCN", (), False, False),
+    ],
+)
+def test_llm_and_encoder_are_used_where_the_models_stages_need_them(workdir, monkeypatch, model, keys, llm, encoder):
+    monkeypatch.setattr(doctor, "_package_folder", lambda name: None)
+    checks = {check.name: check for check in examine(model, "ml-100k", (), keys)}
+    used = [not checks[name].found.startswith("not used") for name in ("LLM (transformers)", "text encoder")]
+    assert used == [llm, encoder]

@@ -308,7 +308,7 @@ def fake_stages(monkeypatch):
     def stage_context_of(config, dataset):
         calls.append(("context", len(dataset)))
 
-    def build_semantics(context):
+    def build_semantics(context, kinds):
         np.random.rand(5)  # noqa: NPY002 - disturbs the global generator as a stage may
         torch.rand(3)
         return types.SimpleNamespace(coverage=0.25), [FakeReport("profile"), FakeReport("negatives", missing=0)]

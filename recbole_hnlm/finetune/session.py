@@ -1,4 +1,4 @@
-"""The resources of the stages with the fine-fine-tuned LLM among them."""
+"""The resources of the stages with the fine-tuned LLM among them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["FinetuneSession"]
 
 
 class FinetuneSession(StageSession):
-    """What the stages of one run share, for runs that may use the fine-fine-tuned LLM."""
+    """What the stages of one run share, for runs that may use the fine-tuned LLM."""
 
     @cached_property
     def finetuned(self) -> FinetunedLLM:

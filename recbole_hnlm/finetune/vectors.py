@@ -1,4 +1,4 @@
-"""Stages of the fine-tuned route: ``finetune``, and z_ui of every chosen pair from the fine-tuned LLM."""
+"""Stores of the fine-tuned LLM's vectors: z_ui of every chosen pair, and the representations of items."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recbole_hnlm.data.store_format import StoreIdentity
 from recbole_hnlm.data.store_writer import VectorStoreWriter, remove_store
 from recbole_hnlm.finetune.inference import PairOrder, encode_items, encode_pairs, order_pairs
 from recbole_hnlm.finetune.ranks import Ranks
-from recbole_hnlm.stages.replies import ReplyCounts
+from recbole_hnlm.stages.report import StageCounts
 from recbole_hnlm.utils.files import exclusive_writer, text_digest
 
 if TYPE_CHECKING:
@@ -25,20 +25,9 @@ if TYPE_CHECKING:
     from recbole_hnlm.finetune.run import FinetunedLLM
     from recbole_hnlm.stages.context import StageContext
 
-__all__ = ["ensure_finetuned_store", "finetuned_identity", "run_finetune_stage"]
+__all__ = ["ensure_finetuned_store", "finetuned_identity"]
 
 _MERGE_ROWS = 65_536
-
-
-def run_finetune_stage(finetuned: FinetunedLLM, *, show_progress: bool = True) -> ReplyCounts:
-    """Fine-tune the LLM unless it was fine-tuned before; counts steps.
-
-    Raises:
-        HNLMError: see :meth:`recbole_hnlm.finetune.run.FinetunedLLM.ensure`.
-    """
-    existed = finetuned.exists
-    steps = int(finetuned.ensure(show_progress=show_progress)["steps"])
-    return ReplyCounts(steps, steps if existed else 0, 0 if existed else steps, 0)
 
 
 def _keys_of(context: StageContext, kind: StoreKind) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -47,12 +36,7 @@ def _keys_of(context: StageContext, kind: StoreKind) -> tuple[NDArray[np.int64],
     if kind == "finetuned_items":
         items = np.flatnonzero(context.items_with_text)
         return np.zeros_like(items), items
-    tokens = context.chosen_pairs
-    user_ids = {str(token): place for place, token in enumerate(training.user_tokens)}
-    item_ids = {str(token): place for place, token in enumerate(training.item_tokens)}
-    users = np.array([user_ids[user] for user, _ in tokens], dtype=np.int64)
-    items = np.array([item_ids[item] for _, item in tokens], dtype=np.int64)
-    return users, items
+    return training.users[context.chosen_rows], training.items[context.chosen_rows]
 
 
 def finetuned_identity(finetuned: FinetunedLLM, kind: StoreKind) -> StoreIdentity:
@@ -74,7 +58,7 @@ def finetuned_identity(finetuned: FinetunedLLM, kind: StoreKind) -> StoreIdentit
     )
 
 
-def ensure_finetuned_store(finetuned: FinetunedLLM, kind: StoreKind, folder: Path) -> tuple[VectorStore, int, int]:
+def ensure_finetuned_store(finetuned: FinetunedLLM, kind: StoreKind, folder: Path) -> tuple[VectorStore, StageCounts]:
     """Make or reuse the store of z_ui (``pairs``) or of the items' representations (``finetuned_items``).
 
     Under ``torchrun`` every process encodes the pairs of its share of the users into a part; the first one merges the parts.
@@ -85,7 +69,7 @@ def ensure_finetuned_store(finetuned: FinetunedLLM, kind: StoreKind, folder: Pat
         folder: of the finished store.
 
     Returns:
-        The opened store, the number of its vectors, and how many of them were made now.
+        The opened store, and the counts of its vectors.
 
     Raises:
         HNLMError: the adapter is absent or damaged, a store is corrupt, or the folder cannot be written.
@@ -102,7 +86,7 @@ def ensure_finetuned_store(finetuned: FinetunedLLM, kind: StoreKind, folder: Pat
                     made = _write(finetuned, kind, folder, identity, users, items)
         else:
             made = _write_together(finetuned, kind, folder, identity, (users, items), ranks)
-    return VectorStore.open(folder, identity), len(items), made
+    return VectorStore.open(folder, identity), StageCounts(len(items), reused=len(items) - made, generated=made)
 
 
 def _tables(context: StageContext, kind: StoreKind) -> list[list[str]]:

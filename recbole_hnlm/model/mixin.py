@@ -50,6 +50,7 @@ class HNLMMixin(SampledPairwise):
     """
 
     needs = SemanticNeeds(pairs=True, alignment=True)
+    training_only = (*SampledPairwise.training_only, "projectors.")
 
     def __init__(self, config: Any, dataset: Any) -> None:
         """Build the backbone and f; arguments as for :class:`recbole_hnlm.model.sampled.SampledPairwise`."""
@@ -57,7 +58,7 @@ class HNLMMixin(SampledPairwise):
         self._reader: PairVectorReader | None = None
         self._pair_items: torch.Tensor | None = None
         vectors = getattr(dataset, "semantic_vectors", None)
-        if vectors is not None and self.settings.uses_pair_vectors:
+        if vectors is not None and self.settings.uses_pair_vectors and vectors.dim:
             self._reader = PairVectorReader(vectors.pair_vectors)
         if vectors is not None and self.settings.uses_semantic_candidates and vectors.pair_items is not None:
             self._pair_items = torch.from_numpy(vectors.pair_items)

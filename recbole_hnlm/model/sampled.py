@@ -43,6 +43,7 @@ class SampledPairwise(PairwiseBackbone):
     Attributes:
         uses_hnlm_data: makes the runner attach semantic vectors and use our loader.
         needs: what the model reads of the LLM stages.
+        training_only: beginnings of the names of state that ranking items does not read; a checkpoint may differ there.
         trainer_class: the trainer that knows the names of the parts.
         selector: chooses e_j.
         generator: the model's own random generator; every epoch's draws follow from ``seed`` and the epoch alone.
@@ -51,6 +52,7 @@ class SampledPairwise(PairwiseBackbone):
 
     uses_hnlm_data = True
     needs: ClassVar[SemanticNeeds] = SemanticNeeds()
+    training_only: ClassVar[tuple[str, ...]] = ("selector.", "negative_memory")
     trainer_class = HNLMTrainer
 
     def __init__(self, config: Any, dataset: Any) -> None:

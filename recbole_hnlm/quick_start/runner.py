@@ -169,7 +169,7 @@ def load_checkpoint(
 
     Returns:
         ``(config, model, dataset, train_data, valid_data, test_data)``, the model with the checkpoint's weights, in
-        evaluation mode.
+        evaluation mode. Only vectors that ranking items reads are built, so the training data carry none of the others.
 
     Raises:
         ArtifactError: the file is missing, damaged or foreign, or does not fit the data.
@@ -183,10 +183,11 @@ def load_checkpoint(
 
 def _restore(config: Config, checkpoint: dict[str, Any], path: str | Path) -> tuple[LoadedData, Any, Semantics | None]:
     data = load_data(config)
-    semantics = semantics_of(config, data.train)
+    # Hours of LLM work are for training; what ranking reads of them is in the weights.
+    semantics = semantics_of(config, data.train, for_scoring=True)
     data = data._replace(train=attach_hnlm_data(config, data.train, semantics))
     model = build_model(config, data.train)
-    load_weights(model, checkpoint, path)
+    load_weights(model, checkpoint, path, for_scoring=True)
     model.eval()
     return data, model, semantics
 

@@ -13,14 +13,16 @@ from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.finetune.teacher import ensure_teacher
 from recbole_hnlm.semantics.pipeline import build_semantics
 from recbole_hnlm.stages.context import StageContext
+from recbole_hnlm.stages.kinds import kinds_for_scoring, kinds_needed
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
 
     from recbole_hnlm.config import Config
     from recbole_hnlm.data.semantics import SemanticVectors
+    from recbole_hnlm.data.store_format import StoreKind
 
-__all__ = ["Semantics", "attach_hnlm_data", "semantics_of", "stage_context_of"]
+__all__ = ["Semantics", "attach_hnlm_data", "kinds_of", "semantics_of", "stage_context_of"]
 
 
 class Semantics(NamedTuple):
@@ -63,11 +65,25 @@ def _uses_hnlm_data(config: Config) -> bool:
     return bool(getattr(config.model_class, "uses_hnlm_data", False))
 
 
-def semantics_of(config: Config, train_data: Any) -> Semantics | None:
-    """Run or reuse the LLM stages of a training split; None where the model or its settings use none."""
-    if not (_uses_hnlm_data(config) and config.settings.uses_semantics):
+def kinds_of(config: Config, *, for_scoring: bool = False) -> tuple[StoreKind, ...]:
+    """Kinds of vectors that a run's model reads when it trains, or when it only ranks items; none for RecBole's own models."""
+    if not _uses_hnlm_data(config):
+        return ()
+    return kinds_for_scoring(config.settings) if for_scoring else kinds_needed(config.settings)
+
+
+def semantics_of(config: Config, train_data: Any, *, for_scoring: bool = False) -> Semantics | None:
+    """Run or reuse the LLM stages of a training split; None where the model reads nothing of theirs.
+
+    Args:
+        config: the run's configuration.
+        train_data: RecBole's training loader.
+        for_scoring: build only what ranking items with a trained model reads.
+    """
+    kinds = kinds_of(config, for_scoring=for_scoring)
+    if not kinds:
         return None
-    vectors, reports = build_semantics(stage_context_of(config, train_data._dataset))
+    vectors, reports = build_semantics(stage_context_of(config, train_data._dataset), kinds)
     return Semantics(vectors, list(reports))
 
 

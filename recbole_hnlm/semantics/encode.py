@@ -1,41 +1,64 @@
-"""Stage ``encode``: the vectors of every kind that the settings need, by the text encoder or the fine-tuned LLM."""
+"""Stage ``encode``: the vectors of every kind that is wanted, by the text encoder or the fine-tuned LLM."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
+from recbole_hnlm.data.store_format import StoreKind
 from recbole_hnlm.finetune.vectors import ensure_finetuned_store
+from recbole_hnlm.stages.base import NO_ROUTE
 from recbole_hnlm.stages.encode import ensure_text_store
-from recbole_hnlm.stages.kinds import is_finetuned_kind, kinds_needed, store_folder
-from recbole_hnlm.stages.replies import ReplyCounts
+from recbole_hnlm.stages.kinds import is_finetuned_kind, store_folder
+from recbole_hnlm.stages.planning import StagePlan
+from recbole_hnlm.stages.report import StageCounts
 
 if TYPE_CHECKING:
-    from recbole_hnlm.data.store import VectorStore
-    from recbole_hnlm.data.store_format import StoreKind
+    from collections.abc import Sequence
+
+    from recbole_hnlm.config.settings import HNLMSettings
     from recbole_hnlm.finetune.session import FinetuneSession
+    from recbole_hnlm.stages.planning import Planner
 
-__all__ = ["run_encode_stage"]
+__all__ = ["STAGE"]
 
 
-def run_encode_stage(session: FinetuneSession) -> tuple[ReplyCounts, dict[StoreKind, VectorStore]]:
-    """Make or reuse every store that the settings need.
+class EncodeStage:
+    """The stage; what each part does says :class:`recbole_hnlm.stages.base.Stage`."""
 
-    Args:
-        session: supplies the text encoder and, for the fine-tuned route, the fine-tuned LLM.
+    name = "encode"
 
-    Returns:
-        Counts over all kinds, and the opened stores.
+    def feeds(self, settings: HNLMSettings) -> tuple[StoreKind, ...]:
+        """Every kind."""
+        return get_args(StoreKind)
 
-    Raises:
-        HNLMError: a text source is absent, a store is corrupt, the encoder cannot be loaded or the folder written.
-    """
-    stores: dict[StoreKind, VectorStore] = {}
-    total = generated = 0
-    for kind in kinds_needed(session.context.settings):
-        if is_finetuned_kind(session.context.settings, kind):
-            stores[kind], count, made = ensure_finetuned_store(session.finetuned, kind, store_folder(session.context, kind))
-            total, generated = total + count, generated + made
-            continue
-        stores[kind], count, made = ensure_text_store(session, kind)
-        total, generated = total + count, generated + made
-    return ReplyCounts(total, total - generated, generated, 0), stores
+    def reads(self, settings: HNLMSettings) -> tuple[str, ...]:
+        """What the stages wrote that feed the kinds."""
+        return ()
+
+    def refusal(self, settings: HNLMSettings, kinds: Sequence[StoreKind]) -> str | None:
+        """Something must read vectors."""
+        if kinds:
+            return None
+        if settings.negative_route == "none":
+            return NO_ROUTE
+        return "mix_weight, contrast_weight and alignment_weight are all 0; raise one of them"
+
+    def run(self, session: FinetuneSession) -> StageCounts:
+        """Make or reuse the stores and leave them opened in ``session.stores``."""
+        session.release_backend()
+        total = StageCounts()
+        for kind in session.kinds:
+            if is_finetuned_kind(session.context.settings, kind):
+                folder = store_folder(session.context, kind)
+                session.stores[kind], counts = ensure_finetuned_store(session.finetuned, kind, folder)
+            else:
+                session.stores[kind], counts = ensure_text_store(session, kind)
+            total += counts
+        return total
+
+    def plan(self, planner: Planner) -> StagePlan:
+        """The text encoder's work is small, and the fine-tuned LLM's is part of the plan of ``finetune``."""
+        return StagePlan()
+
+
+STAGE = EncodeStage()

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Literal, get_args
+from dataclasses import asdict
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recbole_hnlm.data.nearest import nearest_items
 from recbole_hnlm.data.semantics import SemanticVectors
 from recbole_hnlm.finetune.session import FinetuneSession
-from recbole_hnlm.finetune.vectors import run_finetune_stage
-from recbole_hnlm.semantics.encode import run_encode_stage
+from recbole_hnlm.stages.catalogue import STAGE_CATALOGUE
 from recbole_hnlm.stages.encode import vectors_by_id
-from recbole_hnlm.stages.kinds import is_finetuned_kind, kinds_needed
-from recbole_hnlm.stages.negatives import run_negatives_stage
-from recbole_hnlm.stages.profile import run_profile_stage
-from recbole_hnlm.stages.replies import StageReport
+from recbole_hnlm.stages.kinds import item_kind, kinds_needed
+from recbole_hnlm.stages.report import StageReport
 from recbole_hnlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,23 +30,38 @@ if TYPE_CHECKING:
     from recbole_hnlm.data.store_format import StoreKind
     from recbole_hnlm.data.text_encoder import TextEncoder
     from recbole_hnlm.llm.protocol import LLMBackend
+    from recbole_hnlm.stages.base import Stage
     from recbole_hnlm.stages.context import StageContext
 
-__all__ = ["STAGES", "StageName", "build_semantics", "run_stage", "stages_needed"]
+__all__ = ["build_semantics", "run_stage", "stages", "stages_needed"]
 
-StageName = Literal["profile", "negatives", "finetune", "encode"]
-STAGES: tuple[StageName, ...] = get_args(StageName)
 _logger = logging.getLogger(__name__)
 
 
-def stages_needed(settings: HNLMSettings) -> tuple[StageName, ...]:
-    """Stages whose output some term of the loss reads, in order."""
-    kinds = kinds_needed(settings)
-    finetuned = any(is_finetuned_kind(settings, kind) for kind in kinds)
-    named = "pairs" in kinds and not finetuned
-    profiled = "user_profiles" in kinds or named or (finetuned and settings.finetune_text == "profiles")
-    needed = {"profile": profiled, "negatives": named, "finetune": finetuned, "encode": bool(kinds)}
-    return tuple(stage for stage in STAGES if needed[stage])
+@cache
+def stages() -> dict[str, Stage[FinetuneSession]]:
+    """All stages by name, in their order."""
+    # By name, so that a new stage is a file and a line of the catalogue.
+    return {name: import_module(entry.module).STAGE for name, entry in STAGE_CATALOGUE.items()}
+
+
+def stages_needed(settings: HNLMSettings, kinds: Sequence[StoreKind] | None = None) -> tuple[str, ...]:
+    """Names of the stages whose output vectors of some kinds are made of, in order.
+
+    Args:
+        settings: the project's keys.
+        kinds: the kinds of vectors that are wanted; None means those that training reads.
+    """
+    wanted = set(kinds_needed(settings) if kinds is None else kinds)
+    return _with_sources(settings, {name for name, stage in stages().items() if wanted & set(stage.feeds(settings))})
+
+
+def _with_sources(settings: HNLMSettings, names: set[str]) -> tuple[str, ...]:
+    """Stages of these names and those whose output they read, in order."""
+    for name, stage in reversed(stages().items()):
+        if name in names:
+            names.update(stage.reads(settings))
+    return tuple(name for name in stages() if name in names)
 
 
 def run_stage(
@@ -56,7 +71,7 @@ def run_stage(
 
     Args:
         context: what to work on.
-        name: one of :data:`STAGES`.
+        name: one of :data:`recbole_hnlm.stages.catalogue.STAGE_CATALOGUE`.
         backend: a language model in place of the configured one.
         encoder: a text encoder in place of the configured one.
 
@@ -64,59 +79,49 @@ def run_stage(
         The report of the named stage.
 
     Raises:
-        ConfigError: the name is unknown, or ``negative_route`` is none, so that there is nothing to build.
-        HNLMError: text, model, replies or folder are not usable; the message says which and how to mend it.
+        ConfigError: the name is unknown, or the settings leave the stage nothing to build.
+        HNLMError: text, model, replies or folder cannot be used; the message says which, and what to do.
     """
-    if name not in STAGES:
-        raise ConfigError(f"there is no stage {name!r}; the stages are {', '.join(STAGES)}")
+    if name not in stages():
+        raise ConfigError(f"there is no stage {name!r}; the stages are {', '.join(stages())}")
     settings = context.settings
-    if settings.negative_route == "none" and not (name == "encode" and kinds_needed(settings)):
-        raise ConfigError(f"stage {name} has nothing to build: negative_route is none; choose --negative_route=text")
-    if name == "encode" and not kinds_needed(settings):
-        raise ConfigError(
-            "stage encode has nothing to build: mix_weight, contrast_weight and alignment_weight are all 0; raise one of them"
-        )
+    reason = stages()[name].refusal(settings, kinds_needed(settings))
+    if reason is not None:
+        raise ConfigError(f"stage {name} has nothing to build: {reason}")
     needed = stages_needed(settings)
-    if name == "negatives" and settings.negative_route == "finetuned":
-        raise ConfigError(
-            "stage negatives names items for the text route; the fine-tuned route emits vectors: run finetune or encode"
-        )
-    if name == "finetune" and name not in needed:
-        raise ConfigError(
-            "stage finetune has nothing to fine-tune for: it needs negative_route finetuned, and semantic_candidates, "
-            "mix_weight, contrast_weight or alignment_weight (with alignment_source finetuned) above 0"
-        )
-    text_route: tuple[StageName, ...] = ("profile", "negatives", "encode")
-    last = next(stage for stage in STAGES if stage == name)
-    # A stage that the settings do not need can be asked for all the same; it is then one of the text route.
-    route = needed if name in needed else text_route
-    chain = route[: route.index(last) + 1]
+    # A stage that training does not need can be asked for all the same.
+    chain = needed[: needed.index(name) + 1] if name in needed else _with_sources(settings, {name})
     with FinetuneSession(context, backend, encoder) as session:
-        return _run(session, chain)[0][-1]
+        return _run(session, chain)[-1]
 
 
 def build_semantics(
-    context: StageContext, *, backend: LLMBackend | None = None, encoder: TextEncoder | None = None
+    context: StageContext,
+    kinds: Sequence[StoreKind] | None = None,
+    *,
+    backend: LLMBackend | None = None,
+    encoder: TextEncoder | None = None,
 ) -> tuple[SemanticVectors, list[StageReport]]:
-    """Build or reuse all that training needs, and align it with the context's training split.
+    """Build or reuse vectors, and align them with the context's training split.
 
-    No language model is loaded or asked when no term of the loss reads what it says.
+    No language model is loaded or asked when none of the kinds is made of what it says.
 
     Args:
         context: what to work on.
+        kinds: the kinds of vectors that are wanted; None means those that training reads.
         backend: a language model in place of the configured one.
         encoder: a text encoder in place of the configured one.
 
     Returns:
-        The vectors (all empty when the settings use none) and the report of each stage that they needed.
+        The vectors (all empty when no kind is wanted) and the report of each stage that they needed.
 
     Raises:
-        HNLMError: text, model, replies or folder are not usable; the message says which and how to mend it.
+        HNLMError: text, model, replies or folder cannot be used; the message says which, and what to do.
     """
-    with FinetuneSession(context, backend, encoder) as session:
-        reports, stores = _run(session, stages_needed(context.settings))
-    semantics = _aligned(context, stores)
-    if "pairs" in stores:
+    with FinetuneSession(context, backend, encoder, kinds) as session:
+        reports = _run(session, stages_needed(context.settings, session.kinds))
+    semantics = _aligned(context, session.stores)
+    if "pairs" in session.stores:
         _logger.info(
             "%s of %s training interactions (%.2f%%) have a semantic negative",
             f"{int((semantics.pair_rows >= 0).sum()):,}",
@@ -126,26 +131,15 @@ def build_semantics(
     return semantics, reports
 
 
-def _run(session: FinetuneSession, chain: Sequence[StageName]) -> tuple[list[StageReport], dict[StoreKind, VectorStore]]:
-    reports: list[StageReport] = []
-    stores: dict[StoreKind, VectorStore] = {}
+def _run(session: FinetuneSession, chain: Sequence[str]) -> list[StageReport]:
+    reports = []
     for name in chain:
-        start, declined = time.perf_counter(), 0
-        if name == "profile":
-            counts = run_profile_stage(session)
-        elif name == "negatives":
-            counts, declined = run_negatives_stage(session)
-        elif name == "finetune":
-            session.release_backend()
-            counts = run_finetune_stage(session.finetuned)
-        else:
-            session.release_backend()
-            counts, stores = run_encode_stage(session)
-        seconds = time.perf_counter() - start
-        report = StageReport(name, seconds, counts.total, counts.reused, counts.generated, counts.missing, declined)
+        start = time.perf_counter()
+        counts = stages()[name].run(session)
+        report = StageReport(name=name, seconds=time.perf_counter() - start, **asdict(counts))
         _logger.info("%s", report)
         reports.append(report)
-    return reports, stores
+    return reports
 
 
 def _aligned(context: StageContext, stores: dict[StoreKind, VectorStore]) -> SemanticVectors:
@@ -157,12 +151,10 @@ def _aligned(context: StageContext, stores: dict[StoreKind, VectorStore]) -> Sem
         store = stores["pairs"]
         pair_vectors = store.vectors
         pair_rows = store.rows_of_pairs(training.user_tokens, training.item_tokens, training.users, training.items)
-    kinds: dict[str, StoreKind] = {"profile": "item_profiles", "finetuned": "finetuned_items", "text": "item_texts"}
-    item_kind = kinds[settings.alignment_source]
-    item_store = stores.get(item_kind) if settings.reads_text_vectors else None
+    item_store = stores.get(item_kind(settings)) if settings.reads_text_vectors else None
     item_vectors, item_mask = vectors_by_id(item_store, training.item_tokens)
     user_vectors, user_mask = vectors_by_id(stores.get("user_profiles"), training.user_tokens)
-    pair_items = _nearest(context, stores, pair_rows) if settings.uses_semantic_candidates else None
+    pair_items = _nearest(context, stores, pair_rows) if "pairs" in stores and settings.uses_semantic_candidates else None
     return SemanticVectors(pair_vectors, pair_rows, item_vectors, item_mask, user_vectors, user_mask, pair_items)
 
 

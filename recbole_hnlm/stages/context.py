@@ -161,19 +161,23 @@ class StageContext:
         )
 
     @cached_property
-    def chosen_pairs(self) -> list[tuple[str, str]]:
-        """(user token, item token) of the pairs that get a semantic negative.
+    def chosen_rows(self) -> NDArray[np.int64]:
+        """Training rows that get a semantic negative, grouped by user, int64.
 
         ``semantic_negatives_per_user`` training pairs of each user, among those whose item has text, seeded by ``llm_seed``.
         """
-        training, settings = self.training, self.settings
-        rows = choose_rows(
-            training,
-            settings.semantic_negatives_per_user,
-            seed=settings.llm_seed,
+        return choose_rows(
+            self.training,
+            self.settings.semantic_negatives_per_user,
+            seed=self.settings.llm_seed,
             purpose="negatives",
             eligible=self.items_with_text,
         )
+
+    @cached_property
+    def chosen_pairs(self) -> list[tuple[str, str]]:
+        """(user token, item token) of :attr:`chosen_rows`, by which prompts and replies are known."""
+        training, rows = self.training, self.chosen_rows
         users, items = training.user_tokens[training.users[rows]], training.item_tokens[training.items[rows]]
         return [(str(user), str(item)) for user, item in zip(users, items, strict=True)]
 

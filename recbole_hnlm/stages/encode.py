@@ -17,6 +17,7 @@ from recbole_hnlm.stages.negatives import NEGATIVES, is_declined, read_profiles
 from recbole_hnlm.stages.profile import ITEM_PROFILES, USER_PROFILES
 from recbole_hnlm.stages.prompts import prompt_hash
 from recbole_hnlm.stages.replies import reply_artifact
+from recbole_hnlm.stages.report import StageCounts
 from recbole_hnlm.utils.files import text_digest
 
 if TYPE_CHECKING:
@@ -149,18 +150,19 @@ def item_text_vectors(session: StageSession) -> ItemTextVectors:
     return ItemTextVectors(vectors, mask, f"{job.identity.model} {job.identity.revision}")
 
 
-def ensure_text_store(session: StageSession, kind: StoreKind) -> tuple[VectorStore, int, int]:
+def ensure_text_store(session: StageSession, kind: StoreKind) -> tuple[VectorStore, StageCounts]:
     """Make or reuse the store of one kind of texts.
 
     Returns:
-        The opened store, the number of its texts, and how many vectors were made now.
+        The opened store, and the counts of its vectors.
 
     Raises:
         HNLMError: a text source is absent, a store is corrupt, the encoder cannot be loaded or the folder written.
     """
     job = encode_job(session, kind)
     made = _ensure_store(session, job)
-    return VectorStore.open(store_folder(session.context, kind), job.identity), len(job.texts), made
+    counts = StageCounts(len(job.texts), reused=len(job.texts) - made, generated=made)
+    return VectorStore.open(store_folder(session.context, kind), job.identity), counts
 
 
 def _ensure_store(session: StageSession, job: EncodeJob) -> int:

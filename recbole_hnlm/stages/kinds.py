@@ -1,17 +1,30 @@
-"""Which kinds of vectors training reads, and where the store of each lies."""
+"""Which kinds of vectors training and scoring read, and where the store of each lies."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from recbole_hnlm.config.settings import HNLMSettings
     from recbole_hnlm.data.store_format import StoreKind
     from recbole_hnlm.stages.context import StageContext
 
-__all__ = ["is_finetuned_kind", "kinds_needed", "store_folder"]
+__all__ = ["is_finetuned_kind", "item_kind", "kinds_for_scoring", "kinds_needed", "store_folder"]
+
+
+_TEXT_KINDS: dict[str, tuple[StoreKind, ...]] = {
+    "text": ("item_texts",),
+    "profile": ("item_profiles", "user_profiles"),
+    "finetuned": ("finetuned_items",),
+}
+
+
+def item_kind(settings: HNLMSettings) -> StoreKind:
+    """Kind of vectors that stand for the items' texts (``alignment_source``)."""
+    return _TEXT_KINDS[settings.alignment_source][0]
 
 
 def kinds_needed(settings: HNLMSettings) -> tuple[StoreKind, ...]:
@@ -20,22 +33,22 @@ def kinds_needed(settings: HNLMSettings) -> tuple[StoreKind, ...]:
     The items' side of ``pairs`` comes with them, ``item_texts`` or ``finetuned_items``: by it ``recbole-hnlm show`` names the
     real items nearest to a hard negative.
     """
-    kinds: list[StoreKind] = []
-    finetuned_pairs = settings.uses_pair_vectors and settings.negative_route == "finetuned"
-    text_pairs = settings.uses_pair_vectors and not finetuned_pairs
-    if text_pairs or (settings.reads_text_vectors and settings.alignment_source == "text"):
-        kinds.append("item_texts")
+    kinds: set[StoreKind] = set(_TEXT_KINDS[settings.alignment_source] if settings.reads_text_vectors else ())
     if settings.uses_pair_vectors or settings.uses_semantic_candidates:
-        kinds.append("pairs")
-    if settings.reads_text_vectors and settings.alignment_source == "profile":
-        kinds += ["item_profiles", "user_profiles"]
-    if (
-        finetuned_pairs
-        or settings.uses_semantic_candidates
-        or (settings.reads_text_vectors and settings.alignment_source == "finetuned")
-    ):
-        kinds.append("finetuned_items")
-    return tuple(kinds)
+        kinds |= {"pairs", "finetuned_items" if settings.negative_route == "finetuned" else "item_texts"}
+    return _in_order(kinds)
+
+
+def kinds_for_scoring(settings: HNLMSettings) -> tuple[StoreKind, ...]:
+    """Kinds of vectors that ranking items with a trained model reads: none of the hard negatives', seldom any of the texts'."""
+    reads_text = settings.text_score_weight > 0 or settings.model_reads_texts
+    return _in_order(_TEXT_KINDS[settings.alignment_source] if reads_text else ())
+
+
+def _in_order(kinds: Collection[StoreKind]) -> tuple[StoreKind, ...]:
+    """The kinds in the order in which they are made."""
+    order: tuple[StoreKind, ...] = ("item_texts", "pairs", "item_profiles", "user_profiles", "finetuned_items")
+    return tuple(kind for kind in order if kind in kinds)
 
 
 def is_finetuned_kind(settings: HNLMSettings, kind: StoreKind) -> bool:

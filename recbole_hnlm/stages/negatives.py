@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
 from recbole_hnlm.llm.replies import HardNegative, hard_negative_format
+from recbole_hnlm.stages.base import NO_ROUTE
+from recbole_hnlm.stages.kinds import is_finetuned_kind
+from recbole_hnlm.stages.planning import PlannedReplies, StagePlan
 from recbole_hnlm.stages.profile import ITEM_PROFILES, USER_PROFILES
 from recbole_hnlm.stages.prompts import negative_prompt
-from recbole_hnlm.stages.replies import ReplyCounts, ReplyJob, reply_artifact, run_reply_job
+from recbole_hnlm.stages.replies import ReplyJob, reply_artifact, run_reply_job
+from recbole_hnlm.stages.report import StageCounts
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from recbole_hnlm.config.settings import HNLMSettings
+    from recbole_hnlm.data.store_format import StoreKind
     from recbole_hnlm.llm.protocol import Prompt
     from recbole_hnlm.stages.context import StageContext
+    from recbole_hnlm.stages.planning import Planner
     from recbole_hnlm.stages.session import StageSession
 
-__all__ = [
-    "NEGATIVES",
-    "count_declined",
-    "is_declined",
-    "negative_prompts",
-    "read_profiles",
-    "run_negatives_stage",
-]
+__all__ = ["NEGATIVES", "STAGE", "count_declined", "is_declined", "negative_prompts", "read_profiles"]
 
 NEGATIVES = "negatives"
 _ARTICLES = frozenset({"a", "an", "the"})
+# A profile that does not exist yet, for counting tokens.
+_STAND_IN_WORDS = (
+    *("This", "person", "enjoys", "classic", "comedy", "and", "drama", "films"),
+    *("with", "strong", "characters", "or", "adventure"),
+)
 
 
 def read_profiles(context: StageContext, name: str) -> dict[str, str]:
@@ -39,13 +46,24 @@ def read_profiles(context: StageContext, name: str) -> dict[str, str]:
     return {row[key]: row["summarization"] for row in reply_artifact(context, name).read()}
 
 
-def negative_prompts(context: StageContext) -> dict[tuple[str, str], Prompt]:
+def _job(context: StageContext, prompts: Mapping[tuple[str, str], Prompt]) -> ReplyJob:
+    """The prompts by (user token, item token), as a job."""
+    settings = context.settings
+    keys = [{"user_id": user, "item_id": item} for user, item in prompts]
+    words = settings.negative_max_words + settings.reasoning_max_words
+    return ReplyJob(NEGATIVES, keys, list(prompts.values()), hard_negative_format(settings), "hard negatives", words)
+
+
+def negative_prompts(
+    context: StageContext, user_profiles: Mapping[str, str], item_profiles: Mapping[str, str]
+) -> dict[tuple[str, str], Prompt]:
     """Prompt of every chosen pair whose user and item have a profile.
 
-    Raises:
-        ArtifactError: the profiles are absent or corrupt.
+    Args:
+        context: what the stages work on.
+        user_profiles: by raw token.
+        item_profiles: by raw token.
     """
-    user_profiles, item_profiles = read_profiles(context, USER_PROFILES), read_profiles(context, ITEM_PROFILES)
     return {
         (user, item): negative_prompt(
             user_profile=user_profiles[user],
@@ -88,20 +106,53 @@ def count_declined(context: StageContext) -> int:
     return sum(is_declined(row, context.item_texts[row["item_id"]].title) for row in rows)
 
 
-def run_negatives_stage(session: StageSession) -> tuple[ReplyCounts, int]:
-    """Make or reuse the hard negatives (``negatives.jsonl``).
+class NegativesStage:
+    """The stage; what each part does says :class:`recbole_hnlm.stages.base.Stage`."""
 
-    Returns:
-        The counts, in which pairs whose user or item has no profile are missing, and how many replies name no other item.
+    name = "negatives"
 
-    Raises:
-        HNLMError: profiles are absent, the model cannot answer, or the folder cannot be written.
-    """
-    context = session.context
-    prompts = negative_prompts(context)
-    keys = [{"user_id": user, "item_id": item} for user, item in prompts]
-    form = hard_negative_format(context.settings)
-    counts = run_reply_job(session, ReplyJob(NEGATIVES, keys, list(prompts.values()), form, "hard negatives"))
-    without_profile = len(context.chosen_pairs) - len(prompts)
-    counts = replace(counts, total=counts.total + without_profile, missing=counts.missing + without_profile)
-    return counts, count_declined(context)
+    def feeds(self, settings: HNLMSettings) -> tuple[StoreKind, ...]:
+        """The vectors of pairs, on the text route."""
+        return () if is_finetuned_kind(settings, "pairs") else ("pairs",)
+
+    def reads(self, settings: HNLMSettings) -> tuple[str, ...]:
+        """The prompts quote profiles."""
+        return ("profile",)
+
+    def refusal(self, settings: HNLMSettings, kinds: Sequence[StoreKind]) -> str | None:
+        """Only the text route names items."""
+        if settings.negative_route == "finetuned":
+            return "it names items for the text route; the fine-tuned route emits vectors: run finetune or encode"
+        return NO_ROUTE if settings.negative_route == "none" else None
+
+    def run(self, session: StageSession) -> StageCounts:
+        """Make or reuse the hard negatives (``negatives.jsonl``); a pair whose user or item has no profile is missing."""
+        context = session.context
+        prompts = negative_prompts(context, read_profiles(context, USER_PROFILES), read_profiles(context, ITEM_PROFILES))
+        counts = run_reply_job(session, _job(context, prompts))
+        without_profile = len(context.chosen_pairs) - len(prompts)
+        return counts + StageCounts(total=without_profile, missing=without_profile, declined=count_declined(context))
+
+    def plan(self, planner: Planner) -> StagePlan:
+        """Look the hard negatives up; where a profile is not there yet, a stand-in of the longest allowed length is quoted."""
+        context = planner.context
+        stand_in = " ".join(islice(cycle(_STAND_IN_WORDS), context.settings.profile_max_words))
+        users, items = (
+            {token: text for (token,), text in planner.known[name].items()} for name in (USER_PROFILES, ITEM_PROFILES)
+        )
+        known = _job(context, negative_prompts(context, users, items))
+        pairs = context.chosen_pairs
+        if planner.is_finished(known):
+            # Pairs that still have no profile are missing in the finished artefact, and are not asked again.
+            return StagePlan([PlannedReplies(known, len(pairs), len(pairs), [])])
+        found = planner.plan(known)
+        everyone = negative_prompts(
+            context,
+            {user: users.get(user, stand_in) for user, _ in pairs},
+            {item: items.get(item, stand_in) for _, item in pairs},
+        )
+        guessed = [prompt for (user, item), prompt in everyone.items() if user not in users or item not in items]
+        return StagePlan([PlannedReplies(known, len(pairs), found.there, [*found.ask, *guessed], len(guessed))])
+
+
+STAGE = NegativesStage()

@@ -6,15 +6,23 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from recbole_hnlm.llm.replies import profile_format
+from recbole_hnlm.stages.base import NO_ROUTE
+from recbole_hnlm.stages.planning import StagePlan
 from recbole_hnlm.stages.prompts import HistoryEntry, item_prompt, user_prompt
-from recbole_hnlm.stages.replies import ReplyCounts, ReplyJob, run_reply_job
+from recbole_hnlm.stages.replies import ReplyJob, run_reply_job
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from recbole_hnlm.config.settings import HNLMSettings
+    from recbole_hnlm.data.store_format import StoreKind
     from recbole_hnlm.llm.protocol import Prompt
     from recbole_hnlm.stages.context import StageContext
+    from recbole_hnlm.stages.planning import Planner
+    from recbole_hnlm.stages.report import StageCounts
     from recbole_hnlm.stages.session import StageSession
 
-__all__ = ["ITEM_PROFILES", "USER_PROFILES", "item_prompts", "profiled_items", "run_profile_stage", "user_prompts"]
+__all__ = ["ITEM_PROFILES", "STAGE", "USER_PROFILES", "item_prompts", "profile_jobs", "profiled_items", "user_prompts"]
 
 ITEM_PROFILES = "profiles_items"
 USER_PROFILES = "profiles_users"
@@ -50,24 +58,45 @@ def user_prompts(context: StageContext) -> dict[str, Prompt]:
     return prompts
 
 
-def run_profile_stage(session: StageSession) -> ReplyCounts:
-    """Make or reuse the profiles of items and users (``profiles_items.jsonl``, ``profiles_users.jsonl``).
+def profile_jobs(context: StageContext) -> tuple[ReplyJob, ReplyJob]:
+    """Prompts of the items' and of the users' profiles (``profiles_items.jsonl``, ``profiles_users.jsonl``).
 
     Raises:
-        HNLMError: the text cannot be read, the model cannot answer, or the folder cannot be written.
+        DataError: the texts cannot be read.
     """
-    context = session.context
-    form = profile_format(context.settings)
-    parts = []
-    for name, key, prompts in (
-        (ITEM_PROFILES, "item_id", item_prompts(context)),
-        (USER_PROFILES, "user_id", user_prompts(context)),
-    ):
-        keys = [{key: token} for token in prompts]
-        job = ReplyJob(name, keys, list(prompts.values()), form, f"profiles of {key.removesuffix('_id')}s")
-        parts.append(run_reply_job(session, job))
-    return ReplyCounts(*(sum(counts) for counts in zip(*map(_fields, parts), strict=True)))
+    settings, items, users = context.settings, item_prompts(context), user_prompts(context)
+    form, words = profile_format(settings), settings.profile_max_words + settings.reasoning_max_words
+    return (
+        ReplyJob(ITEM_PROFILES, [{"item_id": token} for token in items], list(items.values()), form, "item profiles", words),
+        ReplyJob(USER_PROFILES, [{"user_id": token} for token in users], list(users.values()), form, "user profiles", words),
+    )
 
 
-def _fields(counts: ReplyCounts) -> tuple[int, int, int, int]:
-    return counts.total, counts.reused, counts.generated, counts.missing
+class ProfileStage:
+    """The stage; what each part does says :class:`recbole_hnlm.stages.base.Stage`."""
+
+    name = "profile"
+
+    def feeds(self, settings: HNLMSettings) -> tuple[StoreKind, ...]:
+        """The vectors of profiles, which the text encoder makes."""
+        return "item_profiles", "user_profiles"
+
+    def reads(self, settings: HNLMSettings) -> tuple[str, ...]:
+        """No other stage's output."""
+        return ()
+
+    def refusal(self, settings: HNLMSettings, kinds: Sequence[StoreKind]) -> str | None:
+        """Profiles are what an LLM wrote."""
+        return NO_ROUTE if settings.negative_route == "none" else None
+
+    def run(self, session: StageSession) -> StageCounts:
+        """Make or reuse the profiles of items and users."""
+        items, users = (run_reply_job(session, job) for job in profile_jobs(session.context))
+        return items + users
+
+    def plan(self, planner: Planner) -> StagePlan:
+        """Look the profiles up."""
+        return StagePlan([planner.plan(job) for job in profile_jobs(planner.context)])
+
+
+STAGE = ProfileStage()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_hnlm.llm.asking import ask
 from recbole_hnlm.stages.prompts import prompt_digest, prompt_hash
+from recbole_hnlm.stages.report import StageCounts
 from recbole_hnlm.utils.files import JsonlArtifact, text_digest
 
 if TYPE_CHECKING:
@@ -18,48 +19,7 @@ if TYPE_CHECKING:
     from recbole_hnlm.stages.context import StageContext
     from recbole_hnlm.stages.session import StageSession
 
-__all__ = ["ReplyCounts", "ReplyJob", "StageReport", "reply_artifact", "run_reply_job"]
-
-
-@dataclass(frozen=True)
-class ReplyCounts:
-    """Replies of one job; see :class:`StageReport`."""
-
-    total: int
-    reused: int
-    generated: int
-    missing: int
-
-
-@dataclass(frozen=True)
-class StageReport:
-    """Counts and time of one stage.
-
-    Attributes:
-        name: ``profile``, ``negatives`` or ``encode``.
-        seconds: wall-clock time.
-        total: replies or vectors that the stage stands for.
-        reused: of these, the ones that were there already (finished artefacts, cached replies, a resumed store).
-        generated: of these, the ones made now.
-        missing: of these, the ones without a valid reply; they have no vector.
-        declined: hard negatives that name no other item ("None", or the positive's own title); valid replies without a
-            vector, part of ``total``.
-    """
-
-    name: str
-    seconds: float
-    total: int
-    reused: int
-    generated: int
-    missing: int
-    declined: int = 0
-
-    def __str__(self) -> str:
-        declined = f", {self.declined:,} name no other item" if self.declined else ""
-        return (
-            f"stage {self.name}: {self.total:,} in all, {self.reused:,} reused, {self.generated:,} generated, "
-            f"{self.missing:,} missing{declined}, {self.seconds:.1f} s"
-        )
+__all__ = ["ReplyJob", "reply_artifact", "run_reply_job"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +31,8 @@ class ReplyJob:
         keys: what each prompt is about, by raw token; one dict per prompt.
         prompts: the prompts.
         reply_format: form of the replies.
-        description: label of the progress bar.
+        description: label of the progress bar and of the dry run.
+        words: words of a reply that uses its limits up.
     """
 
     name: str
@@ -79,6 +40,7 @@ class ReplyJob:
     prompts: Sequence[Prompt]
     reply_format: ReplyFormat
     description: str
+    words: int
 
     def inputs(self, model_key: str, context: StageContext) -> str:
         """Digest of all that the replies depend on."""
@@ -99,7 +61,7 @@ def reply_artifact(context: StageContext, name: str) -> JsonlArtifact:
     return JsonlArtifact(context.split_artifacts, name)
 
 
-def run_reply_job(session: StageSession, job: ReplyJob) -> ReplyCounts:
+def run_reply_job(session: StageSession, job: ReplyJob) -> StageCounts:
     """Have every prompt answered and write the replies.
 
     Each row holds the key, the digest of the prompt and the fields of the reply; prompts without a valid reply have no row.
@@ -117,10 +79,10 @@ def run_reply_job(session: StageSession, job: ReplyJob) -> ReplyCounts:
             if not artifact.is_made_from(inputs):
                 return _ask_and_write(session, job, artifact, inputs)
     missing = int(artifact.manifest()["counts"]["missing"])
-    return ReplyCounts(len(job.keys), len(job.keys) - missing, 0, missing)
+    return StageCounts(len(job.keys), len(job.keys) - missing, 0, missing)
 
 
-def _ask_and_write(session: StageSession, job: ReplyJob, artifact: JsonlArtifact, inputs: str) -> ReplyCounts:
+def _ask_and_write(session: StageSession, job: ReplyJob, artifact: JsonlArtifact, inputs: str) -> StageCounts:
     context = session.context
     result = ask(
         session.backend,
@@ -135,12 +97,12 @@ def _ask_and_write(session: StageSession, job: ReplyJob, artifact: JsonlArtifact
         for key, prompt, reply in zip(job.keys, job.prompts, result.replies, strict=True)
         if reply is not None
     ]
-    counts = ReplyCounts(len(job.keys), result.reused, result.generated, result.missing)
+    counts = StageCounts(len(job.keys), result.reused, result.generated, result.missing)
     artifact.write(rows, _manifest(session, job, counts, inputs))
     return counts
 
 
-def _manifest(session: StageSession, job: ReplyJob, counts: ReplyCounts, inputs: str) -> dict[str, Any]:
+def _manifest(session: StageSession, job: ReplyJob, counts: StageCounts, inputs: str) -> dict[str, Any]:
     context = session.context
     names = (
         "llm_temperature",

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Self
 from recbole_hnlm.data.text_encoder import SentenceEncoder
 from recbole_hnlm.llm.cache import ReplyCache
 from recbole_hnlm.llm.factory import load_backend
+from recbole_hnlm.stages.kinds import kinds_needed
 from recbole_hnlm.utils.files import exclusive_writer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
 
+    from recbole_hnlm.data.store import VectorStore
+    from recbole_hnlm.data.store_format import StoreKind
     from recbole_hnlm.data.text_encoder import TextEncoder
     from recbole_hnlm.llm.protocol import LLMBackend
     from recbole_hnlm.stages.context import StageContext
@@ -28,10 +31,22 @@ class StageSession:
         context: what the stages work on.
         backend: a language model to use in place of the configured one; the caller closes it.
         encoder: a text encoder to use in place of the configured one.
+        kinds: the kinds of vectors that are wanted; None means those that training reads.
+
+    Attributes:
+        stores: opened stores of vectors, by kind; the stage ``encode`` puts them here.
     """
 
-    def __init__(self, context: StageContext, backend: LLMBackend | None = None, encoder: TextEncoder | None = None) -> None:
+    def __init__(
+        self,
+        context: StageContext,
+        backend: LLMBackend | None = None,
+        encoder: TextEncoder | None = None,
+        kinds: Sequence[StoreKind] | None = None,
+    ) -> None:
         self.context = context
+        self.kinds: Sequence[StoreKind] = kinds_needed(context.settings) if kinds is None else kinds
+        self.stores: dict[StoreKind, VectorStore] = {}
         self._backend, self._encoder = backend, encoder
         self._owns_backend = backend is None
         self._cache: ReplyCache | None = None

@@ -164,8 +164,15 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     return content
 
 
-def load_weights(model: Any, checkpoint: dict[str, Any], path: str | Path) -> None:
+def load_weights(model: Any, checkpoint: dict[str, Any], path: str | Path, *, for_scoring: bool = False) -> None:
     """Put a checkpoint's parameters and other state into a model.
+
+    Args:
+        model: the model.
+        checkpoint: what :func:`read_checkpoint` returned.
+        path: of the file, for messages.
+        for_scoring: let the state that only training reads (``training_only`` of the model's class) differ; of it, what fits
+            is taken.
 
     Raises:
         ArtifactError: the checkpoint is of another model, or of one with other shapes.
@@ -174,15 +181,23 @@ def load_weights(model: Any, checkpoint: dict[str, Any], path: str | Path) -> No
     if checkpoint["model"] != name:
         raise ArtifactError(f"checkpoint {path} is of model {checkpoint['model']}, not of {name}")
     own, stored = model.state_dict(), checkpoint["state_dict"]
-    wrong = sorted(key for key in own.keys() | stored.keys() if _shape(own.get(key)) != _shape(stored.get(key)))
+    free = tuple(getattr(model, "training_only", ())) if for_scoring else ()
+    differ = {key for key in own.keys() | stored.keys() if _shape(own.get(key)) != _shape(stored.get(key))}
+    wrong = sorted(key for key in differ if not key.startswith(free))
     if wrong:
         key = wrong[0]
         raise ArtifactError(
             f"checkpoint {path} does not fit this {name}: {key} has shape {_shape(stored.get(key))} in the file and "
             f"{_shape(own.get(key))} in the model ({len(wrong)} differ); use the configuration it was trained with"
         )
-    model.load_state_dict(stored)
-    model.load_other_parameter(decode(checkpoint["other_parameter"]))
+    if not for_scoring:
+        model.load_state_dict(stored)
+        model.load_other_parameter(decode(checkpoint["other_parameter"]))
+        return
+    # Names that the model lacks stay in: a projector is made when its weights are loaded.
+    model.load_state_dict({key: value for key, value in stored.items() if key not in own.keys() & differ}, strict=False)
+    other = decode(checkpoint["other_parameter"]) or {}
+    model.load_other_parameter({key: value for key, value in other.items() if not key.startswith(free)})
 
 
 def model_counters(model: torch.nn.Module) -> dict[str, dict[str, Any]]:

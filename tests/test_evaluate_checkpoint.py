@@ -1,0 +1,47 @@
+"""What evaluating a checkpoint builds: nothing of the LLM's, and texts only where the ranking reads them."""
+
+import pytest
+from stages_kit import ScriptedBackend, ScriptedEncoder
+
+from recbole_hnlm.config import Config
+from recbole_hnlm.quick_start.runner import evaluate_checkpoint, run
+from recbole_hnlm.stages import session as stage_session
+
+
+def _forbidden(*_arguments):
+    raise AssertionError("nothing of this is needed for the ranking")
+
+
+@pytest.fixture
+def trained(workdir, tiny_data_path, tiny_keys, monkeypatch):
+    """The record of a run whose loss read hard negatives and texts; afterwards neither LLM nor encoder can be had."""
+    folder = workdir / "data" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "tiny.inter").write_bytes((tiny_data_path / "tiny" / "tiny.inter").read_bytes())
+    rows = "".join(f"i{item}\tTitle of i{item}\n" for item in range(30))
+    (folder / "tiny.item").write_text("item_id:token\ttitle:token_seq\n" + rows)
+    monkeypatch.setattr(stage_session, "load_backend", lambda *_: ScriptedBackend())
+    monkeypatch.setattr(stage_session, "SentenceEncoder", lambda *_: ScriptedEncoder())
+    keys = {**tiny_keys, "data_path": str(workdir / "data"), "embedding_size": 16, "negative_sampler": "dens"}
+    record = run(Config("HNLMLightGCN", "tiny", config_dict=keys)).record
+    assert list(record["stages"]) == ["profile", "negatives", "encode"]
+    monkeypatch.setattr(stage_session, "load_backend", _forbidden)
+    monkeypatch.setattr(stage_session, "SentenceEncoder", _forbidden)
+    return record
+
+
+@pytest.mark.parametrize("keys", [(), ("--negative_route=none",), ("--negative_sampler=uniform",)])
+def test_a_checkpoint_elsewhere_is_evaluated_without_any_stage(workdir, trained, keys):
+    again = evaluate_checkpoint(trained["checkpoint"], ("--artifact_dir=elsewhere", *keys)).record
+    assert again["test_result"] == trained["test_result"]
+    assert again["stages"] is None
+    assert not (workdir / "elsewhere").exists()
+
+
+def test_texts_in_the_ranking_are_encoded_and_nothing_else(trained, monkeypatch):
+    monkeypatch.setattr(stage_session, "SentenceEncoder", lambda *_: ScriptedEncoder())
+    keys = ("--artifact_dir=elsewhere", "--text_score_weight=1", "--alignment_source=text")
+    again = evaluate_checkpoint(trained["checkpoint"], keys).record
+    assert list(again["stages"]) == ["encode"]
+    assert again["stages"]["encode"]["total"] == 30
+    assert again["test_result"] != trained["test_result"]
