@@ -88,12 +88,13 @@ def run_compare(args: argparse.Namespace, config_files: tuple[str, ...], rest: S
         grid=tuple(args.grid),
     )
     failures: dict[str, str] = {}
-    stale: dict[str, None] = {}
 
     def run_missing(cells: Sequence[Cell], what: str = "tuning: ") -> None:
         waiting = [cell for cell in cells if not is_finished(folder, cell)]
-        stale.update(dict.fromkeys(of_other_code(folder, waiting)))
+        other = of_other_code(folder, waiting)
         _say(f"{what}{len(cells)} in this share, {len(cells) - len(waiting)} reused, {len(waiting)} to run")
+        if other:
+            _say(f"{len(other)} not reused, trained by another state of the code: {', '.join(other)} in {folder / 'cells'}")
         if waiting:
             failures.update(run_cells(folder, waiting, args.jobs, len(cells) - len(waiting)))
 
@@ -105,8 +106,6 @@ def run_compare(args: argparse.Namespace, config_files: tuple[str, ...], rest: S
     if without:
         _say(f"without a negative sampler, one row each: {', '.join(without)}")
     run_missing(mine, f"{len(plan)} cells in all, ")
-    if stale:
-        _say(f"not reused, since another state of the code trained them: {', '.join(stale)} in {folder / 'cells'}")
     _write_tables(folder, plan, failures, tuned)
     if failures:
         lines = [f"{len(failures)} cells failed; run the same command again for them alone"]
