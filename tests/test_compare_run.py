@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,14 +14,16 @@ from recbole_hnlm.config import Config
 from recbole_hnlm.data.loading import load_data
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.evaluator.per_user import is_per_user
-from recbole_hnlm.experiments import jobs
+from recbole_hnlm.experiments import cells, jobs
 from recbole_hnlm.experiments.cells import Cell
 from recbole_hnlm.experiments.grid import choose, edge_note, parse_grid, point_text, points_of
 from recbole_hnlm.experiments.methods import Method, parse_seeds, resolve_methods
 from recbole_hnlm.experiments.plan import PlanRequest, make_plan, make_trials
-from recbole_hnlm.experiments.store import is_finished, read_cell, write_cell
+from recbole_hnlm.experiments.store import is_finished, of_other_code, read_cell, write_cell
 from recbole_hnlm.experiments.worker import run_cell
+from recbole_hnlm.finetune.teacher import TEACHER_ROOMS
 from recbole_hnlm.quick_start.runner import run
+from recbole_hnlm.utils import environment
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError
 
 # --- the split -------------------------------------------------------------------------------------------------------------
@@ -140,6 +143,76 @@ def test_ids_follow_what_a_result_depends_on(workdir, tiny_keys):
     assert changed("--num_candidates=4") == {"BPR + dns", "HNLMBPR + dns"}
     assert changed("--BPR.embedding_size=8") == {"BPR + dns"}
     assert changed("--split_seed=1") == set(before)
+    assert changed(
+        "--llm_timeout=9", "--llm_concurrency=2", "--llm_backend=openai", "--llm_model=m", "--llm_base_url=http://x"
+    ) == {"HNLMBPR + dns"}
+    assert changed("--finetune_steps=5", "--negative_route=finetuned") == {"HNLMBPR + dns"}
+    tuned = [
+        ids("--negative_route=finetuned", f"--finetune_{key}")["HNLMBPR + dns"] for key in ("steps=5", "steps=6", "layers=2")
+    ]
+    assert len(set(tuned)) == 3
+
+
+# --- keys that rows share ----------------------------------------------------------------------------------------------------
+
+
+def test_a_shared_key_is_for_some_row_and_no_row_needs_to_read_all(workdir, tiny_keys):
+    models = ("BPR", "HNLMBPR", "Pop")
+    assert len(_plan(tiny_keys, "--mix_weight=0.5", "--ahns_beta=3", models=models, samplers=("dns", "ahns"), seeds="1")) == 5
+    assert len(_plan(tiny_keys, "--HNLMBPR.ahns_beta=3", models=models, samplers=("dns", "ahns"), seeds="1")) == 5
+    with pytest.raises(ConfigError, match="ahns_beta has no effect here: it is read with negative_sampler ahns"):
+        _plan(tiny_keys, "--ahns_beta=3", models=models)
+    with pytest.raises(ConfigError, match="mix_weight has no effect on Pop"):
+        _plan(tiny_keys, "--Pop.mix_weight=0.5", models=models)
+
+
+def test_a_row_is_tuned_once_over_points_that_differ_in_keys_it_does_not_read(workdir, tiny_keys):
+    given = tuple(f"--{key}={value}" for key, value in tiny_keys.items())
+    trials = make_trials(PlanRequest(("BPR",), ("dns", "ahns"), "1", False, "tiny", (), given, ("ahns_beta=1,2",)))
+    assert {label: len(row) for label, row in trials.items()} == {"BPR + dns": 1, "BPR + ahns": 2}
+
+
+# --- the code in identities --------------------------------------------------------------------------------------------------
+
+
+def test_every_room_is_part_of_a_cells_identity_or_known_to_change_no_number():
+    package = Path(cells.__file__).parent.parent
+    rooms = {path.parent.name for path in package.glob("*/__init__.py")}
+    counted = {*cells.TRAINING_ROOMS, *cells.SEMANTIC_ROOMS}
+    assert counted <= rooms
+    assert rooms - counted <= {"cli", "cost", "experiments", "prepare", "testing"}
+    assert all((package / room).exists() for room in TEACHER_ROOMS)
+
+
+def test_the_digest_of_the_source_follows_the_rooms_that_are_named(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "utils").mkdir()
+    (tmp_path / "model" / "a.py").write_text("a = 1\n")
+    (tmp_path / "utils" / "b.py").write_text("b = 1\n")
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "utils" / "environment.py"))
+
+    def digests():
+        environment.source_digest.cache_clear()
+        return [environment.source_digest(rooms) for rooms in (None, ("model",), ("utils/b.py",))]
+
+    before = digests()
+    (tmp_path / "utils" / "b.py").write_text("b = 2\n")
+    after = digests()
+    environment.source_digest.cache_clear()
+    assert [one == other for one, other in zip(before, after, strict=True)] == [False, True, False]
+
+
+def test_a_cell_of_another_state_of_the_code_is_named_and_not_reused(workdir, tiny_keys, monkeypatch):
+    old = _plan(tiny_keys, models=("BPR",), seeds="1")[0]
+    write_cell(workdir, old.id, {}, np.array(["u1"]), {"ndcg@5": np.array([0.5], dtype=np.float32)})
+    monkeypatch.setattr(cells, "source_digest", lambda rooms: "0" * 12)
+    new = _plan(tiny_keys, models=("BPR",), seeds="1")[0]
+    assert (new.code, new.id) == ("0" * 12, f"{old.id.removesuffix(old.code)}{'0' * 12}")
+    assert not is_finished(workdir, new)
+    assert of_other_code(workdir, [new]) == [old.id]
+    assert of_other_code(workdir, [old]) == []
+    with pytest.raises(ArtifactError, match="the code was changed while the comparison ran"):
+        run_cell(workdir, old)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,19 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from pydantic import Field
 from recbole.utils import dataset_arguments
 
 from recbole_hnlm.config import Config
-from recbole_hnlm.config.settings import HNLMSettings, setting_names
+from recbole_hnlm.config.facts import Affects, facts_of
+from recbole_hnlm.config.settings import (
+    HNLMSettings,
+    asks_llm_again,
+    keys_affecting,
+    place_keys,
+    setting_names,
+    validate_settings,
+)
 from recbole_hnlm.utils.errors import ConfigError
 from recbole_hnlm.utils.paths import properties_dir
 
@@ -49,11 +58,12 @@ def test_argv_spellings_reach_the_configuration():
 
 
 def test_text_keys_keep_their_text():
-    argv = ["--user_inter_num_interval=[5,9]", "--llm_model=3", "--gpu_id=0", "--negative_route=none", "--llm_revision=none"]
-    config = Config("BPR", "ml-100k", argv=[*argv, "--item_inter_num_interval=[2,inf)"])
+    argv = ["--user_inter_num_interval=[5,9]", "--llm_model=3", "--gpu_id=0", "--llm_revision=none"]
+    config = Config("HNLMBPR", "ml-100k", argv=[*argv, "--item_inter_num_interval=[2,inf)"])
     assert config["item_inter_num_interval"] == "[2,inf)"
     assert config["gpu_id"] == "0"
-    assert (config.settings.llm_model, config.settings.negative_route, config.settings.llm_revision) == ("3", "none", None)
+    assert (config.settings.llm_model, config.settings.llm_revision) == ("3", None)
+    assert Config("BPR", "ml-100k", argv=["--negative_route=none"]).settings.negative_route == "none"
 
 
 def test_nested_dictionaries_given_in_part_keep_the_other_defaults(workdir):
@@ -108,7 +118,7 @@ def test_all_problems_are_reported_at_once():
         ({"learning_rate": 0}, "learning_rate: expected a number above 0"),
         ({"save_dataset": True}, "save_dataset: RecBole's pickled caches"),
         ({"dataloaders_save_path": "x.pth"}, "dataloaders_save_path: RecBole's pickled caches"),
-        ({"negative_sampler": "dns"}, r"negative_sampler has no effect.*--model=HNLMBPR --negative_route=none"),
+        ({"negative_sampler": "dns"}, r"negative_sampler has no effect on BPR;.*--model=HNLMBPR \(with --negative_route=none"),
         ({"train_neg_sample_args": {"distribution": "dns"}}, "samplers of recbole-hnlm are chosen by --negative_sampler"),
         ({"eval_args": {"mode": "half"}}, "expected full, uniN, popN or labeled"),
         ({"eval_args": "full"}, "eval_args: expected a dictionary"),
@@ -145,7 +155,7 @@ def test_recboles_global_lists_are_left_alone():
 
 
 def test_a_config_saved_and_built_again_is_equal(tiny_keys):
-    first = Config("MultiVAE", "tiny", config_dict={**tiny_keys, "transform": None, "llm_quantization": "4bit"})
+    first = Config("MultiVAE", "tiny", config_dict={**tiny_keys, "transform": None})
     again = Config("MultiVAE", "tiny", saved=first.to_saved())
     assert again.final_config_dict == first.final_config_dict
 
@@ -226,7 +236,7 @@ def test_overall_yaml_states_every_setting_with_its_default_type_and_meaning():
     text = (properties_dir() / "overall.yaml").read_text(encoding="utf-8")
     stated = dict(re.findall(r"^(\w+): .*?# (\(.*)$", text, flags=re.MULTILINE))
     fields = HNLMSettings.model_fields
-    assert yaml.safe_load(text) == {name: field.default for name, field in fields.items()}
+    assert list(yaml.safe_load(text).items()) == [(name, field.default) for name, field in fields.items()]
     assert stated == {name: f"({_type_name(field.annotation)}) {field.description}" for name, field in fields.items()}
 
 
@@ -246,7 +256,7 @@ def test_ml_100k_text_columns_exist_in_recboles_file():
 
 
 def test_a_sampler_on_a_model_without_our_variant_names_models_that_exist():
-    with pytest.raises(ConfigError, match=r"no effect on EASE; choose a model that reads it, such as HNLMBPR") as caught:
+    with pytest.raises(ConfigError, match=r"no effect on EASE; .* choose a model that reads it, such as HNLMBPR") as caught:
         Config("EASE", "ml-100k", config_dict={"negative_sampler": "dns"})
     assert "HNLMEASE" not in str(caught.value)
 
@@ -263,3 +273,117 @@ def test_a_key_of_an_earlier_version_is_answered_with_its_new_name(old, new):
     with pytest.raises(ConfigError, match=f"unknown key {old.split('=')[0]}; it is now called {new}"):
         Config("HNLMLightGCN", "ml-100k", argv=(f"--{old}",))
     assert new in setting_names()
+
+
+# --- facts about keys --------------------------------------------------------------------------------------------------
+
+
+def test_every_key_states_its_facts():
+    names = set(setting_names())
+    for name, field in HNLMSettings.model_fields.items():
+        facts = facts_of(field)
+        conditions = {**facts.when, **facts.unless}
+        assert conditions.keys() <= names, name
+        for other, values in conditions.items():
+            for value in values:
+                validate_settings({"llm_base_url": "http://x/v1", "llm_model": "m", other: value})
+    with pytest.raises(TypeError, match="states no facts"):
+        facts_of(Field(1, description="a key"))
+
+
+@pytest.mark.parametrize(
+    ("affects", "inside", "outside"),
+    [
+        (Affects.SPLIT, {"split_seed"}, {"llm_seed"}),
+        (Affects.LLM, {"llm_model", "llm_dtype"}, {"llm_base_url", "llm_temperature"}),
+        (Affects.REPLIES, {"llm_seed", "title_field", "profile_items", "negative_max_words"}, {"llm_timeout", "mix_weight"}),
+        (Affects.VECTORS, {"text_encoder", "title_field"}, {"encoder_batch_size", "review_field"}),
+        (
+            Affects.QUERY,
+            {"finetune_template", "finetune_layers", "profile_history_length"},
+            {"finetune_batch_tokens", "lora_r"},
+        ),
+        (
+            Affects.ADAPTER,
+            {"finetune_steps", "finetune_negatives", "lora_targets", "teacher_seed", "finetune_heldout_users"},
+            {"finetune_save_steps", "finetune_gradient_checkpointing", "finetune_share_prefix", "finetune_template"},
+        ),
+        (Affects.TEACHER, {"teacher_model", "teacher_epochs"}, {"teacher_candidates"}),
+        (Affects.TRAINING, {"mix_weight", "negative_sampler", "margin"}, {"text_score_weight", "count_false_negatives"}),
+        (Affects.EVALUATION, {"text_score_weight"}, {"eval_users_per_batch"}),
+    ],
+)
+def test_a_query_returns_the_keys_with_a_fact(affects, inside, outside):
+    found = set(keys_affecting(affects))
+    assert inside <= found
+    assert not outside & found
+
+
+def test_the_prompt_hash_covers_the_same_values_in_the_same_order():
+    assert keys_affecting(Affects.QUOTES) == ("description_max_chars", "review_max_chars", "profile_history_length")
+
+
+def test_which_keys_make_a_tuner_wait_for_the_llm():
+    assert all(map(asks_llm_again, ("llm_model", "profile_max_words", "finetune_steps", "teacher_epochs", "split_seed")))
+    assert not any(map(asks_llm_again, ("mix_weight", "num_candidates", "text_encoder", "llm_timeout", "learning_rate")))
+
+
+def test_keys_that_belong_to_the_machine():
+    places = {"artifact_dir", "results_dir", "log_dir", "resume", "llm_base_url", "llm_api_key_env", "llm_trust_remote_code"}
+    assert place_keys() == places
+
+
+# --- keys that nothing reads -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "argv", "message"),
+    [
+        (
+            "LightGCN",
+            ["--text_score_weight=1.5", "--mix_weight=0.5"],
+            "text_score_weight, mix_weight have no effect on LightGCN; leave it out, or use --model=HNLMLightGCN",
+        ),
+        ("SimGCL", ["--num_candidates=4"], "num_candidates has no effect on SimGCL"),
+        ("RLMRecConLightGCN", ["--mix_weight=0.5"], "mix_weight has no effect on RLMRecConLightGCN"),
+        ("HNLMBPR", ["--ahns_beta=3"], "ahns_beta has no effect here: it is read with negative_sampler ahns, not dns"),
+        ("HNLMBPR", ["--negative_sampler=uniform", "--num_candidates=4"], "negative_sampler uniform does not read it"),
+        ("HNLMBPR", ["--negative_route=none", "--llm_model=x"], "it is read with negative_route text or finetuned, not none"),
+        ("HNLMBPR", ["--finetune_steps=3"], "it is read with negative_route finetuned, not text"),
+        ("HNLMBPR", ["--llm_base_url=http://x/v1"], "it is read with llm_backend openai, not transformers"),
+        ("HNLMBPR", ["--margin=0.1"], "it is read with rank_loss hinge, not bpr"),
+    ],
+)
+def test_a_key_that_nothing_reads_is_refused(model, argv, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        Config(model, "ml-100k", argv=argv)
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        Config(model, "ml-100k", config_dict=dict(token.removeprefix("--").split("=", 1) for token in argv))
+
+
+@pytest.mark.parametrize(
+    ("model", "keys"),
+    [
+        ("LightGCN", {"negative_route": "none", "mix_weight": 0.0, "text_score_weight": 0, "count_false_negatives": False}),
+        ("LightGCN", {"split_seed": 1, "artifact_dir": "a", "eval_users_per_batch": 8}),
+        ("HNLMBPR", {"negative_sampler": "ahns", "ahns_beta": 3.0, "contrast_weight": 0.0, "contrast_temperature": 0.1}),
+        ("HNLMBPR", {"negative_sampler": "in_batch", "num_candidates": 4, "rank_loss": "hinge", "margin": 0.1}),
+        ("RLMRecConLightGCN", {"text_score_weight": 0.5, "profile_max_words": 9}),
+    ],
+)
+def test_a_key_that_is_read_or_asks_for_nothing_is_accepted(model, keys):
+    assert Config(model, "ml-100k", config_dict=keys).unread == {}
+
+
+def test_a_key_of_a_shared_file_that_nothing_reads_is_a_warning(workdir, caplog):
+    (workdir / "a.yaml").write_text("mix_weight: 0.5\nahns_beta: 3.0\nsplit_seed: 1\n")
+    config = Config("LightGCN", "ml-100k", ["a.yaml"])
+    assert set(config.unread) == {"mix_weight", "ahns_beta"}
+    assert [record.getMessage().split(" have")[0] for record in caplog.records] == [
+        "configuration files: mix_weight, ahns_beta"
+    ]
+    caplog.clear()
+    # A checkpoint's keys were judged when it was trained, and one of several runs need not read what they share.
+    assert Config("LightGCN", "ml-100k", saved=config.to_saved()).unread == config.unread
+    assert Config("LightGCN", "ml-100k", config_dict={"mix_weight": 0.5}, strict=False).unread
+    assert not caplog.records

@@ -71,7 +71,7 @@ def run_compare(args: argparse.Namespace, config_files: tuple[str, ...], rest: S
     # Imported here, so that --help answers at once.
     from recbole_hnlm.experiments.jobs import run_cells, share_of  # noqa: PLC0415
     from recbole_hnlm.experiments.plan import PlanRequest, make_plan  # noqa: PLC0415
-    from recbole_hnlm.experiments.store import is_finished  # noqa: PLC0415
+    from recbole_hnlm.experiments.store import is_finished, of_other_code  # noqa: PLC0415
     from recbole_hnlm.experiments.tuning import tune_rows  # noqa: PLC0415
 
     if args.jobs < 1:
@@ -91,7 +91,10 @@ def run_compare(args: argparse.Namespace, config_files: tuple[str, ...], rest: S
 
     def run_missing(cells: Sequence[Cell], what: str = "tuning: ") -> None:
         waiting = [cell for cell in cells if not is_finished(folder, cell)]
+        other = of_other_code(folder, waiting)
         _say(f"{what}{len(cells)} in this share, {len(cells) - len(waiting)} reused, {len(waiting)} to run")
+        if other:
+            _say(f"{len(other)} not reused, trained by another state of the code: {', '.join(other)} in {folder / 'cells'}")
         if waiting:
             failures.update(run_cells(folder, waiting, args.jobs, len(cells) - len(waiting)))
 

@@ -12,7 +12,6 @@ from recbole.evaluator.register import metric_types, metrics_dict
 from recbole.utils import EvaluatorType, ModelType
 
 from recbole_hnlm.utils.paths import recbole_downloads
-from recbole_hnlm.utils.registry import model_names
 from recbole_hnlm.utils.values import NESTED_KEYS, redact
 
 if TYPE_CHECKING:
@@ -143,22 +142,13 @@ def check_resume(config: Mapping[str, Any]) -> list[str]:
     return [f"resume: checkpoint {path} does not exist (looked for {Path(path).absolute()})"]
 
 
-def check_model(model_class: Any, name: str, external: Mapping[str, Any]) -> list[str]:
-    """Accept general recommenders, and our sampler keys only where a model reads them."""
-    problems = []
+def check_model(model_class: Any, name: str) -> list[str]:
+    """Accept general recommenders only."""
     kind = getattr(model_class, "type", None)
-    if kind not in {ModelType.GENERAL, ModelType.TRADITIONAL}:
-        found = kind.name.lower() if isinstance(kind, ModelType) else repr(kind)
-        problems.append(f"model {name} is of kind {found}; recbole-hnlm runs general recommenders only")
-    if "negative_sampler" in external and not getattr(model_class, "uses_hnlm_data", False):
-        variants = [known for known in model_names() if known.startswith("HNLM")]
-        instead = (
-            f"for {name} with that sampler and no LLM use --model=HNLM{name} --negative_route=none"
-            if f"HNLM{name}" in variants
-            else f"choose a model that reads it, such as {', '.join(variants)}"
-        )
-        problems.append(f"negative_sampler has no effect on {name}; {instead}")
-    return problems
+    if kind in {ModelType.GENERAL, ModelType.TRADITIONAL}:
+        return []
+    found = kind.name.lower() if isinstance(kind, ModelType) else repr(kind)
+    return [f"model {name} is of kind {found}; recbole-hnlm runs general recommenders only"]
 
 
 def _is_cut(metric: str) -> bool:

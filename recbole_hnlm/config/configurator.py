@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
@@ -23,6 +24,7 @@ from recbole_hnlm.config.checks import (
     check_secrets,
     check_types,
 )
+from recbole_hnlm.config.reading import given_unread, unread_text
 from recbole_hnlm.config.settings import HNLMSettings, setting_names, settings_of
 from recbole_hnlm.utils.errors import ConfigError
 from recbole_hnlm.utils.paths import properties_dir
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = ["Config"]
+
+_logger = logging.getLogger(__name__)
 
 # Aliases that RecBole's code uses and that NumPy has dropped.
 _NUMPY_ALIASES = {
@@ -78,6 +82,11 @@ class Config(RecBoleConfig):
         argv: ``--key=value`` or ``--key value`` tokens.
         saved: what :meth:`to_saved` returned: the keys that were given then (they lose against the arguments above) and the
             defaults of that time, which replace today's.
+        strict: refuse keys of ``config_dict`` and ``argv`` that nothing in this run reads, and warn of those of files. False is
+            for one of several runs that share their keys.
+
+    Attributes:
+        unread: given keys that nothing in this run reads, and why.
 
     Raises:
         ConfigError: anything that is wrong with keys or values, in one line.
@@ -92,10 +101,13 @@ class Config(RecBoleConfig):
         argv: Sequence[str] = (),
         *,
         saved: Mapping[str, Mapping[str, Any]] | None = None,
+        strict: bool = True,
     ) -> None:
         self._argv = tuple(argv)
         self._saved = saved or {"given": {}, "defaults": {}}
         self._texts: dict[str, str] = {}
+        self._strict = strict
+        self.unread: dict[str, str] = {}
         if isinstance(config_file_list, str):
             raise ConfigError(f"config_file_list: expected a list of files, got the text {config_file_list!r}")
         super().__init__(model, dataset, config_file_list, copy.deepcopy(dict(config_dict or {})))
@@ -209,17 +221,30 @@ class Config(RecBoleConfig):
         recboles = {key: value for key, value in external.items() if key not in ours}
         problems = check_keys(external, known)
         problems += check_types(recboles, self.internal_config_dict)
-        problems += check_model(self.model_class, self.model, external)
+        problems += check_model(self.model_class, self.model)
         problems += check_pickled_caches(final)
         problems += check_secrets(final)
         problems += check_resume(final)
         problems += check_metrics(final)
         problems += check_dataset(self.dataset, final)
+        problems += self._unread_problems()
         try:
             settings_of(self)
         except ConfigError as error:
             problems.append(str(error))
         return problems
+
+    def _unread_problems(self) -> list[str]:
+        """Find the given keys that nothing reads; those that only files give, which runs may share, are warned of."""
+        final, saved = self.final_config_dict, self._saved["given"]
+        self.unread = given_unread(self.model_class, final, self.external_config_dict)
+        if not self._strict:
+            return []
+        own = {**self.variable_config_dict, **self.cmd_config_dict}
+        of_files = {key: reason for key, reason in self.unread.items() if key not in own and key not in saved}
+        if of_files and int(final.get("local_rank") or 0) == 0:
+            _logger.warning("configuration files: %s", "; ".join(unread_text(of_files)))
+        return unread_text({key: reason for key, reason in self.unread.items() if key in own})
 
     def _set_train_neg_sample_args(self) -> None:
         try:

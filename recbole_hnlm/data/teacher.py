@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from recbole_hnlm.utils.files import text_digest
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -22,7 +25,7 @@ class Teacher:
     Attributes:
         user_vectors: e_u, float32 ``[U, d]``; row 0 is zeros.
         item_vectors: e_i, float32 ``[I, d]``; row 0 is zeros.
-        digest: 16 hex digits over what the vectors were made from: model, its keys, epochs, seed, training split.
+        digest: 16 hex digits over what the vectors were made from: model, its keys, epochs, seed, training split, source.
         model: name of the model.
     """
 
@@ -30,6 +33,12 @@ class Teacher:
     item_vectors: NDArray[np.float32]
     digest: str
     model: str
+
+    @cached_property
+    def vectors_digest(self) -> str:
+        """16 hex digits over the vectors: what is made from them stays valid when the same ones are trained again."""
+        tables = (self.user_vectors, self.item_vectors)
+        return text_digest([f"{table.shape} {table.tobytes().hex()}" for table in tables])[:16]
 
     def scores(self, users: ArrayLike) -> NDArray[np.float32]:
         """Return the scores of every item for internal user ids ``[B]``, float32 ``[B, I]``; column 0 is the padding id's."""

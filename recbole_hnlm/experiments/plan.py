@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from recbole_hnlm.config import Config
 from recbole_hnlm.config.checks import nearest
-from recbole_hnlm.experiments.cells import Cell, cell_id
+from recbole_hnlm.config.reading import unread_text
+from recbole_hnlm.experiments.cells import Cell, cell_id, code_digest
 from recbole_hnlm.experiments.grid import GridKey, parse_grid, points_of
 from recbole_hnlm.experiments.methods import Method, metrics_of, model_name, parse_seeds, resolve_methods
 from recbole_hnlm.utils.errors import ConfigError
@@ -69,12 +70,33 @@ def _frame(request: PlanRequest) -> _Frame:
             raise ConfigError(f"grid: {entry.key} is no key to tune")
         if entry.key in shared or any(entry.key in keys for keys in scoped.values()):
             raise ConfigError(f"grid: {entry.key} is also given as a key of its own; leave out one of them")
-    first = _config(request, methods[0], _keys(methods[0], shared, scoped, points_of(grid, methods[0])[0]))
+    configs = [
+        (method, _config(request, method, _keys(method, shared, scoped, points_of(grid, method)[-1]))) for method in methods
+    ]
+    first = configs[0][1]
+    given = [(None, key) for key in shared] + [(model, key) for model, keys in scoped.items() for key in keys]
+    _check_read(configs, [*given, *((entry.scope, entry.key) for entry in grid)])
     seeds = parse_seeds(request.seeds, int(first["seed"]))
     split = first.settings.split_seed
     if request.vary_split and split is not None:
         raise ConfigError(f"vary_split gives every seed its own split: leave out split_seed={split}")
     return _Frame(methods, shared, scoped, grid, seeds, split)
+
+
+def _check_read(configs: Sequence[tuple[Method, Config]], given: Sequence[tuple[str | None, str]]) -> None:
+    """Refuse a key that none of the rows it is for reads; the rows share keys, so that one row need not read all.
+
+    Args:
+        configs: each row and its configuration.
+        given: scope (a model, a sampler, or None for all rows) and name of each key.
+    """
+    problems = {}
+    for scope, key in given:
+        rows = [config for method, config in configs if scope in {None, method.model, method.sampler}]
+        if rows and all(key in config.unread for config in rows):
+            problems[key] = rows[0].unread[key]
+    if problems:
+        raise ConfigError("; ".join(unread_text(problems)))
 
 
 def _grid(request: PlanRequest, methods: Sequence[Method]) -> list[GridKey]:
@@ -96,9 +118,9 @@ def _cells(request: PlanRequest, frame: _Frame, method: Method, point: Mapping[s
     config, cells = _config(request, method, keys), []
     for seed in seeds:
         split_seed = seed if request.vary_split else frame.seeds[0] if frame.split is None else frame.split
-        identity = cell_id(config, method, seed, split_seed)
+        identity, code = cell_id(config, method, seed, split_seed), code_digest(config)
         own = {**keys, "seed": seed, "split_seed": split_seed}
-        cells.append(Cell(identity, method, seed, split_seed, own, request.dataset, request.config_files))
+        cells.append(Cell(identity, method, seed, split_seed, own, request.dataset, request.config_files, code))
     return cells
 
 
@@ -109,12 +131,12 @@ def make_trials(request: PlanRequest) -> dict[str, list[tuple[dict[str, str], Ce
         ConfigError: as :func:`make_plan`, at any point of the grid.
     """
     frame = _frame(request)
-    return {
-        method.label: [
-            (point, _cells(request, frame, method, point, frame.seeds[:1])[0]) for point in points_of(frame.grid, method)
-        ]
-        for method in frame.methods
-    }
+    trials: dict[str, list[tuple[dict[str, str], Cell]]] = {}
+    for method in frame.methods:
+        points = [(point, _cells(request, frame, method, point, frame.seeds[:1])[0]) for point in points_of(frame.grid, method)]
+        # Points that differ in keys which the row does not read are one.
+        trials[method.label] = [*{cell.id: (point, cell) for point, cell in reversed(points)}.values()][::-1]
+    return trials
 
 
 def make_plan(request: PlanRequest, points: Mapping[str, Mapping[str, str]] | None = None) -> list[Cell]:
@@ -145,7 +167,7 @@ def _keys(
 
 def _config(request: PlanRequest, method: Method, keys: dict[str, Any]) -> Config:
     try:
-        config = Config(method.runs, request.dataset, list(request.config_files), keys)
+        config = Config(method.runs, request.dataset, list(request.config_files), keys, strict=False)
     except ConfigError as error:
         raise ConfigError(
             f"{method.label}: {error} (a key for one model only is given as --{method.model}.KEY=VALUE)"

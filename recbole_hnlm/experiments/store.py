@@ -13,14 +13,14 @@ from recbole_hnlm.utils.files import replacing
 from recbole_hnlm.utils.values import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
     from recbole_hnlm.experiments.cells import Cell
 
-__all__ = ["FinishedCell", "is_finished", "read_cell", "write_cell"]
+__all__ = ["FinishedCell", "is_finished", "of_other_code", "read_cell", "write_cell"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,15 @@ def _paths(folder: Path, identity: str) -> tuple[Path, Path]:
 def is_finished(folder: Path, cell: Cell) -> bool:
     """Whether both files of a cell are there; the JSON is written last."""
     return all(path.is_file() for path in _paths(folder, cell.id))
+
+
+def of_other_code(folder: Path, cells: Sequence[Cell]) -> list[str]:
+    """Return ids of finished cells that have the settings of one of these but were trained by another state of the code."""
+    found = []
+    for cell in cells:
+        stem = cell.id.removesuffix(f"-{cell.code}")
+        found += [path.stem for path in sorted((folder / "cells").glob(f"{stem}-*.json")) if path.stem != cell.id]
+    return list(dict.fromkeys(found))
 
 
 def write_cell(

@@ -12,12 +12,12 @@ import numpy as np
 
 from recbole_hnlm.config import Config
 from recbole_hnlm.evaluator.per_user import values_per_user
-from recbole_hnlm.experiments.cells import Cell
+from recbole_hnlm.experiments.cells import Cell, code_digest
 from recbole_hnlm.experiments.methods import metrics_of
 from recbole_hnlm.experiments.store import write_cell
 from recbole_hnlm.quick_start.runner import run
 from recbole_hnlm.trainer.resumable import LAST_SUFFIX, best_beside
-from recbole_hnlm.utils.errors import USER_ERROR_EXIT_CODE, DataError, HNLMError
+from recbole_hnlm.utils.errors import USER_ERROR_EXIT_CODE, ArtifactError, DataError, HNLMError
 from recbole_hnlm.utils.logger import quiet_recbole
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ def run_cell(folder: Path, cell: Cell, at_once: int = 1) -> None:
     last = checkpoints / f"{cell.id}{LAST_SUFFIX}"
     if last.is_file() and best_beside(last).is_file():
         keys["resume"] = str(last)
-    config = Config(cell.method.runs, cell.dataset, list(cell.config_files), keys)
+    config = Config(cell.method.runs, cell.dataset, list(cell.config_files), keys, strict=False)
+    if cell.code and cell.code != code_digest(config):
+        raise ArtifactError("the code was changed while the comparison ran: start it again, so that one state makes all cells")
     kept: dict[str, Any] = {}
 
     def keep(trainer: Any, test: Any) -> None:

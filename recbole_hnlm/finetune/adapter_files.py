@@ -10,6 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from recbole_hnlm.config.facts import Affects
+from recbole_hnlm.config.settings import keys_affecting
 from recbole_hnlm.llm.sharding import copy_whole, whole
 from recbole_hnlm.utils.errors import ArtifactError
 from recbole_hnlm.utils.files import file_digest, read_json, text_digest, write_atomically, write_json
@@ -28,10 +30,8 @@ _WEIGHTS, _MANIFEST = "adapter.safetensors", "manifest.json"
 
 
 def finetune_keys(settings: HNLMSettings) -> dict[str, Any]:
-    """Return the keys on which the fine-tuned weights depend, beside the LLM, the teacher and the form of the prompts."""
-    names = [name for name in type(settings).model_fields if name.startswith(("lora_", "tune_"))]
-    free = {"finetune_save_steps", "finetune_gradient_checkpointing"}
-    return {name: getattr(settings, name) for name in names if name not in free}
+    """Return the keys on which the fine-tuned weights depend, besides the LLM, the teacher and the form of the prompts."""
+    return {name: getattr(settings, name) for name in keys_affecting(Affects.ADAPTER)}
 
 
 @dataclass(frozen=True)

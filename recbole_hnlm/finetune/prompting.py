@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from recbole_hnlm.config.facts import Affects
+from recbole_hnlm.config.settings import keys_affecting
 from recbole_hnlm.llm.tokenization import PromptEncoder
 from recbole_hnlm.utils.errors import ConfigError
 
@@ -170,8 +172,6 @@ class PairPrompts:
 
 def prompting_digest(settings: HNLMSettings) -> str:
     """Identify the form of the sequences: 16 hex digits over their texts and the keys that shape them."""
-    free = {"finetune_batch_tokens", "finetune_share_prefix", "finetune_from"}
-    keys = [name for name in type(settings).model_fields if name.startswith("tuned_") and name not in free]
-    values = [getattr(settings, key) for key in (*keys, "profile_history_length")]
-    parts = [_INSTRUCTION, _USER, _ITEM, _SEPARATOR, keys, values]
+    values = {name: getattr(settings, name) for name in keys_affecting(Affects.QUERY)}
+    parts = [_INSTRUCTION, _USER, _ITEM, _SEPARATOR, values]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

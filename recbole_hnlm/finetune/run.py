@@ -83,11 +83,10 @@ class FinetunedLLM:
     def _identity_of_finetuning(self) -> AdapterIdentity:
         settings = self.settings
         llm = identify(settings.model_copy(update={"llm_quantization": settings.finetune_quantization}), self.context.device)
-        keys = {**finetune_keys(settings), "guard": settings.teacher_guard_share, "candidates": settings.teacher_candidates}
-        keys["seed"] = settings.teacher_seed
+        keys = finetune_keys(settings)
         return AdapterIdentity(
             model=llm.key(),
-            teacher=self.context.teacher.digest,
+            teacher=self.context.teacher.vectors_digest,
             prompts=prompting_digest(settings),
             inputs=self.texts.digest,
             keys=text_digest([f"{name}={keys[name]!r}" for name in sorted(keys)])[:16],

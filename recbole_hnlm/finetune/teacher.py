@@ -15,7 +15,8 @@ from safetensors.numpy import load, save
 from recbole_hnlm import __version__
 from recbole_hnlm.data.teacher import Teacher
 from recbole_hnlm.data.training import TrainingInteractions
-from recbole_hnlm.finetune.teacher_training import TRAINING_VERSION, model_keys, teacher_config, train_teacher
+from recbole_hnlm.finetune.teacher_training import model_keys, teacher_config, train_teacher
+from recbole_hnlm.utils.environment import source_digest
 from recbole_hnlm.utils.errors import ArtifactError, HNLMError
 from recbole_hnlm.utils.files import MANIFEST_FORMAT, exclusive_writer, read_json, text_digest, write_atomically, write_json
 
@@ -26,8 +27,14 @@ if TYPE_CHECKING:
 
     from recbole_hnlm.config import Config
 
-__all__ = ["ensure_teacher"]
+__all__ = ["TEACHER_ROOMS", "ensure_teacher"]
 
+# The source that can change a teacher's vectors; another state of it trains another teacher. What was fine-tuned towards one
+# stays valid where the new one has the same vectors.
+TEACHER_ROOMS = (
+    *("data", "finetune/teacher.py", "finetune/teacher_training.py"),
+    *("model", "negative_sampler", "trainer", "utils/kernels.py"),
+)
 _KIND = "teacher"
 _VECTORS, _MANIFEST = "vectors.safetensors", "manifest.json"
 _logger = logging.getLogger(__name__)
@@ -56,10 +63,10 @@ def ensure_teacher(config: Config, train_dataset: Dataset, folder: Path) -> Teac
     made_from = {
         "model": own["model"],
         "keys": model_keys(own),
-        "training": TRAINING_VERSION,
         "epochs": config.settings.teacher_epochs,
         "seed": int(own["seed"]),
         "split": TrainingInteractions.from_dataset(train_dataset).split_fingerprint,
+        "source": source_digest(TEACHER_ROOMS),
     }
     digest = text_digest([_KIND, str(MANIFEST_FORMAT), json.dumps(made_from, sort_keys=True)])[:16]
     place = folder / _KIND / digest

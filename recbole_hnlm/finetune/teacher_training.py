@@ -15,6 +15,8 @@ from recbole.utils import InputType, get_trainer, init_seed
 from tqdm.auto import tqdm
 
 from recbole_hnlm.config import Config
+from recbole_hnlm.config.facts import Affects
+from recbole_hnlm.config.reading import read_keys
 from recbole_hnlm.data.dataloader import HNLMTrainDataLoader
 from recbole_hnlm.model.building import build_model
 from recbole_hnlm.trainer.checkpoint import restore_rng_state, rng_state
@@ -30,13 +32,10 @@ if TYPE_CHECKING:
 
     from recbole.data.dataset import Dataset
 
-__all__ = ["TRAINING_VERSION", "WORKING_MODELS", "model_keys", "teacher_config", "train_teacher"]
+__all__ = ["WORKING_MODELS", "model_keys", "teacher_config", "train_teacher"]
 
 WORKING_MODELS = ("HNLMLightGCN", "BPR", "DGCF", "LightGCN", "NGCF", "SGL", "SpectralCF")
 """Models known to score by inner products of user and item vectors after training as a teacher; tested one by one."""
-
-TRAINING_VERSION = 2
-"""Part of a teacher's identity: raised whenever the same keys train other vectors."""
 
 # What of the run's configuration is about the data and the machine rather than about the run's model.
 _INHERITED = (
@@ -53,17 +52,8 @@ _INHERITED = (
     "benchmark_filename",
 )
 _NO_SEMANTICS = {"negative_route": "none", "mix_weight": 0.0, "contrast_weight": 0.0, "alignment_weight": 0.0}
-# Keys outside the model's own YAML that its vectors depend on.
-_TRAINING_KEYS = (
-    "embedding_size",
-    "learning_rate",
-    "train_batch_size",
-    "require_pow",
-    "negative_sampler",
-    "num_candidates",
-    "rank_loss",
-    "margin",
-)
+# RecBole's keys outside the model's own YAML that its vectors depend on.
+_RECBOLE_KEYS = ("embedding_size", "learning_rate", "train_batch_size", "require_pow")
 _CHECKED_USERS = 8
 
 
@@ -107,7 +97,8 @@ def model_keys(config: Config) -> dict[str, Any]:
     name = config["model"]
     folders = (Path(recbole.__file__).parent / "properties", properties_dir())
     files = [file for file in (folder / "model" / f"{name}.yaml" for folder in folders) if file.is_file()]
-    keys = {*_TRAINING_KEYS, *(key for file in files for key in load_yaml(file))}
+    ours = [key for key, affects in read_keys(config.model_class, config.settings).items() if affects & Affects.TRAINING]
+    keys = {*_RECBOLE_KEYS, *ours, *(key for file in files for key in load_yaml(file))}
     return {key: config[key] for key in sorted(keys)}
 
 

@@ -18,7 +18,7 @@ from recbole_hnlm.model.building import build_model, naming_missing_packages
 from recbole_hnlm.semantics.attach import Semantics, attach_hnlm_data, semantics_of
 from recbole_hnlm.trainer.checkpoint import load_weights, read_checkpoint
 from recbole_hnlm.trainer.factory import get_trainer_class
-from recbole_hnlm.utils.environment import package_versions, peak_rss_bytes
+from recbole_hnlm.utils.environment import package_versions, peak_rss_bytes, source_digest
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError
 from recbole_hnlm.utils.logger import init_logger
 from recbole_hnlm.utils.results import RunResult, Stopwatch, new_run_id, write_result
@@ -114,6 +114,7 @@ def _common_record(config: Config, clock: Stopwatch, log_file: Path) -> dict[str
     return {
         "run_id": config["run_id"],
         "version": __version__,
+        "source": source_digest(),
         "model": config["model"],
         "dataset": config["dataset"],
         "seed": config["seed"],

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from recbole_hnlm.config.facts import Affects
+from recbole_hnlm.config.settings import keys_affecting
 from recbole_hnlm.data.atomic_text import ItemText, cut_text
 from recbole_hnlm.llm.protocol import Prompt
 from recbole_hnlm.utils.files import text_digest
@@ -195,7 +197,7 @@ def prompt_hash(settings: HNLMSettings) -> str:
     """16 hex digits over the prompt version, the instructions and the settings that shape the prompts' data."""
     instructions = [_instruction(template, settings) for template in (_ITEM_SYSTEM, _USER_SYSTEM, _NEGATIVE_SYSTEM)]
     questions = [_ITEM_QUESTION, _USER_QUESTION, *(text for example in _worked_examples() for text in example)]
-    limits = [settings.description_max_chars, settings.review_max_chars, settings.profile_history_length]
+    limits = [getattr(settings, name) for name in keys_affecting(Affects.QUOTES)]
     return text_digest([str(PROMPT_VERSION), *instructions, *questions, json.dumps(limits)])[:16]
 
 

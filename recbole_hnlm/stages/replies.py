@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from recbole_hnlm.config.facts import Affects
+from recbole_hnlm.config.settings import keys_affecting
 from recbole_hnlm.llm.asking import ask
 from recbole_hnlm.stages.prompts import prompt_digest, prompt_hash
 from recbole_hnlm.stages.report import StageCounts
@@ -104,19 +106,6 @@ def _ask_and_write(session: StageSession, job: ReplyJob, artifact: JsonlArtifact
 
 def _manifest(session: StageSession, job: ReplyJob, counts: StageCounts, inputs: str) -> dict[str, Any]:
     context = session.context
-    names = (
-        "llm_temperature",
-        "negative_temperature",
-        "llm_seed",
-        "llm_reply_attempts",
-        "profile_history_length",
-        "profile_max_words",
-        "reasoning_max_words",
-        "negative_max_words",
-        "description_max_chars",
-        "review_max_chars",
-        "semantic_negatives_per_user",
-    )
     return {
         "artifact": job.name,
         "inputs": inputs,
@@ -126,5 +115,5 @@ def _manifest(session: StageSession, job: ReplyJob, counts: StageCounts, inputs:
         "dataset_fingerprint": context.training.dataset_fingerprint,
         "split_fingerprint": context.training.split_fingerprint,
         "counts": {"prompts": counts.total, "replies": counts.total - counts.missing, "missing": counts.missing},
-        "settings": {name: getattr(context.settings, name) for name in names},
+        "settings": {name: getattr(context.settings, name) for name in keys_affecting(Affects.REPLIES)},
     }

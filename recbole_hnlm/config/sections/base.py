@@ -1,0 +1,38 @@
+"""What all sections of the settings share: strictness, types of values, and the routes on which a key is read."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = [
+    "FINETUNED_ROUTE",
+    "LLM_ROUTES",
+    "TEXT_ROUTE",
+    "AtLeastOne",
+    "NonNegative",
+    "Positive",
+    "Section",
+    "Share",
+]
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+AtLeastOne = Annotated[int, Field(ge=1)]
+
+# Conditions for the fact ``when``.
+TEXT_ROUTE = {"negative_route": ("text",)}
+FINETUNED_ROUTE = {"negative_route": ("finetuned",)}
+LLM_ROUTES = {"negative_route": ("text", "finetuned")}
+
+
+class Section(BaseModel):
+    """A group of keys of one concern."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+    def section_problems(self) -> list[str]:
+        """Return a line for each rule between keys of one section that does not hold; sections add theirs to ``super()``'s."""
+        return []
