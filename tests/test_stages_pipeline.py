@@ -17,7 +17,7 @@ from stages_kit import NoBackend, ScriptedBackend, ScriptedEncoder, block_pairs,
 
 from recbole_hnlm.cli.show import nearest_rows, show_user
 from recbole_hnlm.semantics.pipeline import build_semantics, run_stage, stages_needed
-from recbole_hnlm.stages.negatives import is_declined
+from recbole_hnlm.stages.negatives import is_declined, title_words
 from recbole_hnlm.stages.profile import item_prompts, user_prompts
 from recbole_hnlm.stages.replies import reply_artifact
 from recbole_hnlm.utils.errors import ArtifactError, BackendError, ConfigError, DataError
@@ -138,7 +138,26 @@ def test_none_answers_have_no_vector_and_are_counted_apart(tmp_path):
     ],
 )
 def test_a_reply_that_names_no_other_item_is_declined(reply, title, declined):
-    assert is_declined({"hard_negative_item": reply, "reasoning": "r"}, title) == declined
+    own = {title_words("Another of the user's items"), title_words(title)}
+    assert is_declined({"hard_negative_item": reply, "reasoning": "r"}, own) == declined
+
+
+def test_a_reply_that_names_another_training_item_of_the_user_is_declined(tmp_path):
+    titles = {"i0": "Firm, The", "i1": "Heat", "i2": "Casino", "i3": "Fargo"}
+    pairs = [("u0", "i0"), ("u0", "i1"), ("u1", "i2"), ("u1", "i3"), ("u2", "i0"), ("u2", "i2")]
+    context = make_context(tmp_path, pairs, titles=titles, semantic_negatives_per_user=None)
+
+    class NamesHeat(ScriptedBackend):
+        def _reply(self, prompt, decoding):
+            said = super()._reply(prompt, decoding)
+            return json.dumps({**json.loads(said), "hard_negative_item": "HEAT!"}) if "chosen_item" in prompt.user else said
+
+    semantics, reports, *_ = build(context, NamesHeat())
+    # Only u0 has Heat in training: both of its pairs are declined, that of Heat itself and that of The Firm.
+    assert reports[1].declined == 2
+    assert [bool(row >= 0) for row in semantics.pair_rows] == [False, False, True, True, True, True]
+    shown = show_user(context, "u0", encoder=ScriptedEncoder())
+    assert shown.count("named no item that is new to the user, so the pair has no vector") == 2
 
 
 def test_missing_replies_are_counted_within_the_limit(tmp_path):

@@ -12,6 +12,8 @@ from recbole_hnlm.stages.prompts import negative_prompt
 from recbole_hnlm.stages.replies import ReplyCounts, ReplyJob, reply_artifact, run_reply_job
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from recbole_hnlm.llm.protocol import Prompt
     from recbole_hnlm.stages.context import StageContext
     from recbole_hnlm.stages.session import StageSession
@@ -19,10 +21,12 @@ if TYPE_CHECKING:
 __all__ = [
     "NEGATIVES",
     "count_declined",
+    "declined_rows",
     "is_declined",
     "negative_prompts",
     "read_profiles",
     "run_negatives_stage",
+    "title_words",
 ]
 
 NEGATIVES = "negatives"
@@ -58,41 +62,49 @@ def negative_prompts(context: StageContext) -> dict[tuple[str, str], Prompt]:
     }
 
 
-def is_declined(row: dict[str, Any], title: str) -> bool:
-    """Whether a row of the artefact names no other item: it says "None", or the positive's own title.
+def is_declined(row: dict[str, Any], own_titles: Collection[tuple[str, ...]]) -> bool:
+    """Whether a row of the artefact names no item that is new to the user: it says "None", or a title from the user's training.
 
-    A small model tends to repeat the title. Its vector would push the user from the very item that the user chose, so such a
-    pair gets none.
+    A small model tends to repeat the positive's title, and now and then names another item that the user chose. The vector of
+    such a reply would push the user from an item that the user likes, so the pair gets none.
 
     Args:
         row: a row of ``negatives.jsonl``.
-        title: title of the row's positive.
+        own_titles: :func:`title_words` of the user's training items.
     """
     reply = HardNegative(hard_negative_item=row["hard_negative_item"], reasoning=row["reasoning"])
-    words = _title_words(title)
-    return reply.is_none or (bool(words) and _title_words(reply.hard_negative_item) == words)
+    words = title_words(reply.hard_negative_item)
+    return reply.is_none or (bool(words) and words in own_titles)
 
 
-def _title_words(title: str) -> list[str]:
+def title_words(title: str) -> tuple[str, ...]:
     """Words of a title in a fixed order, so that "Firm, The" and "the firm" are one."""
-    return sorted(word for word in re.findall(r"\w+", title.casefold()) if word not in _ARTICLES)
+    return tuple(sorted(word for word in re.findall(r"\w+", title.casefold()) if word not in _ARTICLES))
+
+
+def declined_rows(context: StageContext, rows: Sequence[dict[str, Any]]) -> list[bool]:
+    """Whether each row of ``negatives.jsonl`` is declined; see :func:`is_declined`. A user's titles are collected once."""
+    training, texts = context.training, context.item_texts
+    titles = [title_words(texts[token].title) if token in texts else () for token in map(str, training.item_tokens)]
+    users = {str(token): user for user, token in enumerate(training.user_tokens)}
+    own = {token: {titles[item] for item in training.history_of(users[token])} for token in {row["user_id"] for row in rows}}
+    return [is_declined(row, own[row["user_id"]]) for row in rows]
 
 
 def count_declined(context: StageContext) -> int:
-    """Number of hard negatives that name no other item.
+    """Number of hard negatives that name no item that is new to the user.
 
     Raises:
         ArtifactError: the artefact is absent or corrupt.
     """
-    rows = reply_artifact(context, NEGATIVES).read()
-    return sum(is_declined(row, context.item_texts[row["item_id"]].title) for row in rows)
+    return sum(declined_rows(context, reply_artifact(context, NEGATIVES).read()))
 
 
 def run_negatives_stage(session: StageSession) -> tuple[ReplyCounts, int]:
     """Make or reuse the hard negatives (``negatives.jsonl``).
 
     Returns:
-        The counts, in which pairs whose user or item has no profile are missing, and how many replies name no other item.
+        The counts, in which pairs whose user or item has no profile are missing, and how many replies are declined.
 
     Raises:
         HNLMError: profiles are absent, the model cannot answer, or the folder cannot be written.

@@ -42,8 +42,8 @@ class StageReport:
         reused: of these, the ones that were there already (finished artefacts, cached replies, a resumed store).
         generated: of these, the ones made now.
         missing: of these, the ones without a valid reply; they have no vector.
-        declined: hard negatives that name no other item ("None", or the positive's own title); valid replies without a
-            vector, part of ``total``.
+        declined: hard negatives that name no item that is new to the user ("None", or the title of a training item of the
+            user's); valid replies without a vector, part of ``total``.
     """
 
     name: str
@@ -55,7 +55,7 @@ class StageReport:
     declined: int = 0
 
     def __str__(self) -> str:
-        declined = f", {self.declined:,} name no other item" if self.declined else ""
+        declined = f", {self.declined:,} name no new item" if self.declined else ""
         return (
             f"stage {self.name}: {self.total:,} in all, {self.reused:,} reused, {self.generated:,} generated, "
             f"{self.missing:,} missing{declined}, {self.seconds:.1f} s"
