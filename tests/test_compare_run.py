@@ -61,14 +61,14 @@ def test_seeds_that_make_no_sense_are_refused(text):
 
 def test_plain_names_are_the_backbone_without_an_llm():
     methods = resolve_methods(["LightGCN", "HNLMLightGCN", "SimGCL", "Pop"], ["uniform", "dns"])
-    assert [(method.label, method.runs, method.is_baseline) for method in methods] == [
-        ("LightGCN + uniform", "HNLMLightGCN", True),
-        ("LightGCN + dns", "HNLMLightGCN", True),
-        ("HNLMLightGCN + uniform", "HNLMLightGCN", False),
-        ("HNLMLightGCN + dns", "HNLMLightGCN", False),
-        ("SimGCL + uniform", "HNLMSimGCL", True),
-        ("SimGCL + dns", "HNLMSimGCL", True),
-        ("Pop", "Pop", True),
+    assert [(method.label, method.runs) for method in methods] == [
+        ("LightGCN + uniform", "HNLMLightGCN"),
+        ("LightGCN + dns", "HNLMLightGCN"),
+        ("HNLMLightGCN + uniform", "HNLMLightGCN"),
+        ("HNLMLightGCN + dns", "HNLMLightGCN"),
+        ("SimGCL + uniform", "HNLMSimGCL"),
+        ("SimGCL + dns", "HNLMSimGCL"),
+        ("Pop", "Pop"),
     ]
     assert (methods[1].keys["negative_route"], "negative_route" in methods[3].keys) == ("none", False)
 
@@ -122,6 +122,18 @@ def test_a_plain_cell_reads_nothing_of_an_llm(workdir, tiny_keys):
     settings = [Config(cell.method.runs, cell.dataset, None, cell.keys).settings for cell in (plain, hnlm)]
     assert [each.uses_semantics for each in settings] == [False, True]
     assert {each.negative_sampler for each in settings} == {"dns"}
+
+
+def test_a_row_is_a_baseline_by_what_it_reads_and_not_by_its_name(workdir, tiny_keys):
+    def roles(*argv, models=("BPR", "HNLMBPR", "RLMRecConLightGCN", "Pop"), samplers=("dns",)):
+        return {cell.method.label: cell.method.role for cell in _plan(tiny_keys, *argv, models=models, samplers=samplers)}
+
+    usual = {"BPR + dns": "baseline", "HNLMBPR + dns": "hnlm", "RLMRecConLightGCN + dns": "rival", "Pop": "baseline"}
+    assert roles() == usual
+    assert roles("--HNLMBPR.negative_route=none") == {**usual, "HNLMBPR + dns": "baseline"}
+    # A backbone that ranks by texts, or whose sampler reads them, is no baseline.
+    assert roles("--text_score_weight=1", models=("BPR",)) == {"BPR + dns": "rival"}
+    assert roles(models=("BPR",), samplers=("semantic_guard",)) == {"BPR + semantic_guard": "rival"}
 
 
 def test_ids_follow_what_a_result_depends_on(workdir, tiny_keys):
