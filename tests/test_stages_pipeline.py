@@ -171,6 +171,54 @@ def test_missing_replies_are_counted_within_the_limit(tmp_path):
     assert (rows == -1).all()
 
 
+def test_missing_replies_alone_are_asked_again_by_the_next_run_of_a_server(tmp_path):
+    context = make_context(tmp_path, block_pairs(), max_missing_share=0.2)
+    items = [item for _, item in context.chosen_pairs]
+    item = next(item for item in items if items.count(item) == 1)
+    garbage = [f'"title":"Title of {item}"}}}}']
+    build(context, ScriptedBackend(garbage=garbage))
+    (context.dataset_artifacts / "replies.sqlite").unlink()  # what is there is not asked again, even without the cache
+
+    still_bad = ScriptedBackend(garbage=garbage)
+    _, reports, *_ = build(context, still_bad)
+    assert (reports[1].reused, reports[1].generated, reports[1].missing) == (5, 0, 1)
+    assert len(still_bad.asked) == 2
+    assert reply_artifact(context, "negatives").manifest()["runs"] == 2
+
+    healthy = ScriptedBackend()
+    semantics, reports, *_ = build(context, healthy)
+    assert len(healthy.asked) == 1
+    assert (reports[1].reused, reports[1].generated, reports[1].missing) == (5, 1, 0)
+    assert len(semantics.pair_vectors) == 6
+    rows = reply_artifact(context, "negatives").read()
+    assert [(row["user_id"], row["item_id"]) for row in rows] == context.chosen_pairs
+    build(context, NoBackend())
+
+
+def test_missing_replies_of_a_local_model_or_a_dead_server_stay_as_they_are(tmp_path, caplog):
+    context = make_context(tmp_path, block_pairs(), max_missing_share=0.2)
+    items = [item for _, item in context.chosen_pairs]
+    item = next(item for item in items if items.count(item) == 1)
+    local = ScriptedBackend(garbage=[f'"title":"Title of {item}"}}}}'])
+    local.identity = replace(local.identity, backend="transformers")
+    build(context, local)
+    asked = len(local.asked)
+    _, reports, *_ = build(context, local)
+    # Its attempts are seeded by the settings: the same prompts would fail in the same way.
+    assert (len(local.asked), reports[1].missing) == (asked, 1)
+
+    build(context, ScriptedBackend(garbage=[f'"title":"Title of {item}"}}}}']))
+    dead = ScriptedBackend()
+
+    def refuse(prompts, decoding):
+        raise BackendError("the server is gone")
+
+    dead.generate = refuse
+    semantics, reports, *_ = build(context, dead)
+    assert (reports[1].missing, len(semantics.pair_vectors)) == (1, 5)
+    assert "1 replies are still missing, and cannot be asked for now: the server is gone" in caplog.text
+
+
 def test_too_many_missing_replies_fail(tmp_path):
     context = make_context(tmp_path, block_pairs(), max_missing_share=0.2)
     with pytest.raises(BackendError, match="4 of 6 replies"):  # i3 is quoted for u0, u1, u2 and u3

@@ -16,7 +16,7 @@ from recbole_hnlm.stages.kinds import kinds_needed
 from recbole_hnlm.stages.negatives import NEGATIVES
 from recbole_hnlm.stages.profile import ITEM_PROFILES, USER_PROFILES, item_prompts, user_prompts
 from recbole_hnlm.stages.prompts import negative_prompt
-from recbole_hnlm.stages.replies import ReplyJob, reply_artifact
+from recbole_hnlm.stages.replies import ReplyJob, is_settled, reply_artifact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,7 +88,7 @@ class _Planner:
         """Plan profiles of one kind; returns those that are there too, by raw token."""
         artifact, tokens = reply_artifact(self._context, name), list(prompts)
         job = ReplyJob(name, [{key: token} for token in tokens], list(prompts.values()), form, "")
-        if artifact.is_made_from(job.inputs(self._identity.key(), self._context)):
+        if is_settled(artifact, job.inputs(self._identity.key(), self._context), self._identity):
             known = {row[key]: row["summarization"] for row in artifact.read()}
             return PlannedReplies(name, len(tokens), len(tokens), [], 0, form), known
         replies, ask = self.look_up(job.prompts, form)
@@ -131,7 +131,7 @@ class _Planner:
                 guessed.append(prompt)
         keys = [{"user_id": user, "item_id": item} for user, item in known]
         job = ReplyJob(NEGATIVES, keys, list(known.values()), form, "")
-        if reply_artifact(context, NEGATIVES).is_made_from(job.inputs(self._identity.key(), context)):
+        if is_settled(reply_artifact(context, NEGATIVES), job.inputs(self._identity.key(), context), self._identity):
             # Pairs that still have no profile are missing in the finished artefact, and are not asked again.
             return PlannedReplies(NEGATIVES, len(pairs), len(pairs), [], 0, form)
         ask = self.look_up(job.prompts, form)[1] if known else []
