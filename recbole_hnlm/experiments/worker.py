@@ -1,4 +1,4 @@
-"""One cell in its own process: ``python -m recbole_hnlm.experiments.worker FOLDER JOBS``, the cell as one line of JSON on its input."""
+"""One cell in its own process: ``python -m recbole_hnlm.experiments.worker FOLDER JOBS``; one line of JSON on its input."""
 
 from __future__ import annotations
 
