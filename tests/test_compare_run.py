@@ -1,8 +1,11 @@
 """The verb ``compare``: its plan, its processes, and a small comparison from end to end."""
 
 import json
+import shutil
+import signal
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -64,14 +67,14 @@ def test_seeds_that_make_no_sense_are_refused(text):
 
 def test_plain_names_are_the_backbone_without_an_llm():
     methods = resolve_methods(["LightGCN", "HNLMLightGCN", "SimGCL", "Pop"], ["uniform", "dns"])
-    assert [(method.label, method.runs, method.is_baseline) for method in methods] == [
-        ("LightGCN + uniform", "HNLMLightGCN", True),
-        ("LightGCN + dns", "HNLMLightGCN", True),
-        ("HNLMLightGCN + uniform", "HNLMLightGCN", False),
-        ("HNLMLightGCN + dns", "HNLMLightGCN", False),
-        ("SimGCL + uniform", "HNLMSimGCL", True),
-        ("SimGCL + dns", "HNLMSimGCL", True),
-        ("Pop", "Pop", True),
+    assert [(method.label, method.runs) for method in methods] == [
+        ("LightGCN + uniform", "HNLMLightGCN"),
+        ("LightGCN + dns", "HNLMLightGCN"),
+        ("HNLMLightGCN + uniform", "HNLMLightGCN"),
+        ("HNLMLightGCN + dns", "HNLMLightGCN"),
+        ("SimGCL + uniform", "HNLMSimGCL"),
+        ("SimGCL + dns", "HNLMSimGCL"),
+        ("Pop", "Pop"),
     ]
     assert (methods[1].keys["negative_route"], "negative_route" in methods[3].keys) == ("none", False)
 
@@ -125,6 +128,18 @@ def test_a_plain_cell_reads_nothing_of_an_llm(workdir, tiny_keys):
     settings = [Config(cell.method.runs, cell.dataset, None, cell.keys).settings for cell in (plain, hnlm)]
     assert [each.uses_semantics for each in settings] == [False, True]
     assert {each.negative_sampler for each in settings} == {"dns"}
+
+
+def test_a_row_is_a_baseline_by_what_it_reads_and_not_by_its_name(workdir, tiny_keys):
+    def roles(*argv, models=("BPR", "HNLMBPR", "RLMRecConLightGCN", "Pop"), samplers=("dns",)):
+        return {cell.method.label: cell.method.role for cell in _plan(tiny_keys, *argv, models=models, samplers=samplers)}
+
+    usual = {"BPR + dns": "baseline", "HNLMBPR + dns": "hnlm", "RLMRecConLightGCN + dns": "rival", "Pop": "baseline"}
+    assert roles() == usual
+    assert roles("--HNLMBPR.negative_route=none") == {**usual, "HNLMBPR + dns": "baseline"}
+    # A backbone that ranks by texts, or whose sampler reads them, is no baseline.
+    assert roles("--text_score_weight=1", models=("BPR",)) == {"BPR + dns": "rival"}
+    assert roles(models=("BPR",), samplers=("semantic_guard",)) == {"BPR + semantic_guard": "rival"}
 
 
 def test_ids_follow_what_a_result_depends_on(workdir, tiny_keys):
@@ -246,7 +261,7 @@ def test_a_cell_survives_the_way_to_another_process(workdir, tiny_keys):
 
 FAKE_WORKER = """
 import json, os, pathlib, signal, sys
-folder, cell = pathlib.Path(sys.argv[1]), json.load(sys.stdin)
+folder, cell = pathlib.Path(sys.argv[1]), json.loads(sys.stdin.readline())
 (folder / f"{cell['id']}.threads").write_text(os.environ["OMP_NUM_THREADS"])
 if cell["seed"] == 2:
     print("some log"); print("error: no luck", file=sys.stderr); sys.exit(2)
@@ -294,6 +309,31 @@ def test_an_interruption_ends_the_cells_under_way(fake_worker, monkeypatch):
     assert all(job.process.returncode is not None for job in started)
 
 
+WAITING_WORKER = """
+import pathlib, sys, time
+from recbole_hnlm.experiments import worker
+def wait(folder, cell, at_once):
+    (folder / "began").write_text("")
+    time.sleep(60)
+worker.run_cell = wait
+sys.exit(worker.main(sys.argv[1:]))
+"""
+
+
+def test_a_worker_ends_when_its_parent_is_killed(workdir):
+    script = workdir / "waiting.py"
+    script.write_text(WAITING_WORKER)
+    with subprocess.Popen([sys.executable, str(script), str(workdir), "1"], stdin=subprocess.PIPE) as process:
+        process.stdin.write(json.dumps(_cells(1)[0].to_json()).encode() + b"\n")
+        process.stdin.flush()
+        deadline = time.monotonic() + 100
+        while not (workdir / "began").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert process.poll() is None
+        process.stdin.close()  # what the kernel does when the parent dies, by SIGKILL too
+        assert process.wait(10) == -signal.SIGTERM
+
+
 def test_threads_are_shared_out_and_a_smaller_wish_is_kept():
     assert jobs.worker_environment(3, 8, {})["OMP_NUM_THREADS"] == "2"
     assert jobs.worker_environment(16, 8, {})["OMP_NUM_THREADS"] == "1"
@@ -320,11 +360,40 @@ def test_a_cell_is_finished_when_both_files_are_there_and_readable(workdir):
     assert is_finished(workdir, cell)
     again = read_cell(workdir, cell)
     assert (again.users.tolist(), again.values["ndcg@5"].tolist()) == (["u1", "u2"], [0.5, 1.0])
-    (workdir / "cells" / "c1.npz").write_bytes(b"PK broken")
-    with pytest.raises(ArtifactError, match=r"cell c1 in .*cells cannot be read: .*; delete its files"):
-        read_cell(workdir, cell)
     (workdir / "cells" / "c1.npz").unlink()
     assert not is_finished(workdir, cell)
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda cells: shutil.copy(cells / "c2.npz", cells / "c1.npz"),
+        lambda cells: shutil.copy(cells / "c2.json", cells / "c1.json"),
+        lambda cells: (cells / "c1.npz").write_bytes(b"PK broken"),
+        lambda cells: (cells / "c1.json").write_text("[1]"),
+        lambda cells: (cells / "c1.json").write_text("{}"),
+        lambda cells: _flip(cells / "c1.npz"),
+        lambda cells: (cells / "c1.json").write_text((cells / "c1.json").read_text().replace("0.5", "0.9")),
+    ],
+)
+def test_damaged_files_and_those_of_another_cell_are_set_aside_with_one_line(workdir, caplog, damage):
+    one, two = _cells(1, 2)
+    for cell, value in ((one, 0.5), (two, 0.75)):
+        values = {"ndcg@5": np.array([value, 1.0], dtype=np.float32)}
+        write_cell(workdir, cell.id, {"best_valid_score": 0.5}, np.array(["u1", "u2"]), values)
+    damage(workdir / "cells")
+    with pytest.raises(ArtifactError, match=r"cell c1 in .*cells cannot be used: .*it runs again") as caught:
+        read_cell(workdir, one)
+    assert "\n" not in str(caught.value)
+    assert (is_finished(workdir, one), is_finished(workdir, one), is_finished(workdir, two)) == (False, False, True)
+    assert caplog.text.count("cannot be used") == 1
+    assert sorted(path.name for path in (workdir / "cells").glob("c1*")) == ["c1.json.damaged", "c1.npz.damaged"]
 
 
 def test_a_cell_keeps_each_users_metrics_and_goes_on_where_it_was_killed(workdir, tiny_keys):

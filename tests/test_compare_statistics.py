@@ -99,8 +99,11 @@ def test_many_users_agree_with_scipy():
 USERS = np.array([f"u{user}" for user in range(8)])
 
 
+ROLES = {"HNLM": "hnlm", "RLMR": "rival"}
+
+
 def finished(model, sampler, seed, values, *, split_seed=1, users=USERS, **record):
-    method = Method(model, sampler, model)
+    method = Method(model, sampler, model, role=ROLES.get(model[:4], "baseline"))
     cell = Cell(f"{model}-{sampler}-s{seed}-x", method, seed, split_seed, {}, "a_b", ())
     described = {
         "dataset": "a_b",
@@ -108,6 +111,7 @@ def finished(model, sampler, seed, values, *, split_seed=1, users=USERS, **recor
         "epoch_seconds": [9.0, 1.0, 2.0],
         "split_fingerprint": "f",
         "cells_at_once": 1,
+        "best_valid_score": float(np.mean(values)),
     }
     return FinishedCell(cell, {**described, **record}, users, {"ndcg@5": np.asarray(values, dtype=np.float32)})
 
@@ -131,7 +135,7 @@ def three_methods(seeds=(1, 2)):
     return cells
 
 
-def test_hnlm_methods_are_tested_against_the_best_baseline_alone():
+def test_hnlm_methods_are_tested_against_the_strongest_baseline_alone():
     uniform, dns, hnlm = summarise(three_methods()).rows["ndcg@5"]
     assert [row.is_reference for row in (uniform, dns, hnlm)] == [False, True, False]
     assert (uniform.comparison, dns.comparison, dns.improvement) == (None, None, None)
@@ -145,6 +149,65 @@ def test_hnlm_methods_are_tested_against_the_best_baseline_alone():
     # One comparison: Holm changes nothing. All 8 users gain: 2 / 2^8.
     assert hnlm.comparison.adjusted["users_wilcoxon"] == pytest.approx(2 / 256)
     assert hnlm.epoch_seconds == 2.0
+
+
+def test_the_reference_is_the_best_on_validation_and_not_on_test():
+    cells = [
+        finished("LightGCN", "uniform", 1, constant(0.25), best_valid_score=0.3),
+        finished("LightGCN", "uniform", 2, constant(0.25), best_valid_score=0.5),
+        finished("LightGCN", "dns", 1, constant(0.5), best_valid_score=0.35),
+        finished("LightGCN", "dns", 2, constant(0.5), best_valid_score=0.35),
+        finished("HNLMLightGCN", "dns", 1, rising(0.4), best_valid_score=0.2),
+    ]
+    table = summarise(cells)
+    uniform, dns, hnlm = table.rows["ndcg@5"]
+    assert [row.is_reference for row in (uniform, dns, hnlm)] == [True, False, False]
+    assert [row.is_best for row in (uniform, dns, hnlm)] == [False, True, False]
+    assert hnlm.improvement == pytest.approx(0.435 / 0.25 - 1, rel=1e-6)
+    assert "LightGCN + uniform is the strongest baseline on validation, and a reference." in table.notes
+
+
+def test_equal_validation_scores_take_the_first_row():
+    cells = [finished("A", None, 1, rising(base), best_valid_score=0.5) for base in (0.1,)]
+    cells += [finished("B", None, 1, rising(0.4), best_valid_score=0.5), finished("HNLMBPR", None, 1, rising(0.5))]
+    assert [row.label for row in summarise(cells).rows["ndcg@5"] if row.is_reference] == ["A"]
+    assert [row.label for row in summarise(cells[::-1]).rows["ndcg@5"] if row.is_reference] == ["B"]
+
+
+def test_hnlm_methods_are_tested_against_the_strongest_rival_too():
+    cells = [
+        finished("LightGCN", "dns", 1, constant(0.25)),
+        finished("RLMRecConLightGCN", "dns", 1, rising(0.3), best_valid_score=0.1),
+        finished("RLMRecGenLightGCN", "dns", 1, rising(0.2), best_valid_score=0.4),
+        finished("HNLMLightGCN", "dns", 1, rising(0.5)),
+    ]
+    table = summarise(cells)
+    # Rivals and HNLM rows against the baseline: three comparisons. The HNLM row against the rival: one.
+    assert [row.comparison is not None for row in table.rows["ndcg@5"]] == [False, True, True, True]
+    rival, hnlm = table.rival_rows["ndcg@5"]
+    assert (rival.label, rival.is_reference, rival.comparison) == ("RLMRecGenLightGCN + dns", True, None)
+    assert hnlm.comparison.over_users.difference == pytest.approx(0.3, rel=1e-5)
+    assert hnlm.comparison.adjusted["users_wilcoxon"] == pytest.approx(2 / 256)
+    assert [row.role for row in table.rows["ndcg@5"]] == ["baseline", "rival", "rival", "hnlm"]
+    text = markdown_table(table)
+    assert "1 seed, against the strongest rival" in text
+    lines = list(csv.DictReader(io.StringIO(csv_table(table))))
+    assert [line["against"] for line in lines] == ["LightGCN + dns"] * 4 + ["RLMRecGenLightGCN + dns"] * 2
+    assert latex_table(table).count(r"\begin{table*}") == 2
+    # Without a baseline the rival is the only reference.
+    without = summarise(cells[1:])
+    assert [row.label for row in without.rows["ndcg@5"] if row.is_reference] == ["RLMRecGenLightGCN + dns"]
+    assert without.rival_rows == {}
+
+
+def test_rows_without_a_validation_score_are_no_reference():
+    cells = [finished("A", None, 1, rising(0.4), best_valid_score=None), finished("HNLMBPR", None, 1, rising(0.5))]
+    table = summarise(cells)
+    assert not any(row.is_reference or row.comparison for row in table.rows["ndcg@5"])
+    assert "No baseline was evaluated on validation, so that none can be the reference: set eval_step." in table.notes
+    assert "| A | 0.4350 | n/a |" in markdown_table(table)
+    cells.append(finished("B", None, 1, rising(0.1)))
+    assert [row.label for row in summarise(cells).rows["ndcg@5"] if row.is_reference] == ["B"]
 
 
 def test_without_hnlm_methods_the_best_is_tested_against_each_other():
@@ -174,7 +237,8 @@ def test_a_missing_seed_leaves_the_pairs_that_both_have():
     ("seeds", "said"), [((1,), "With one seed"), ((1, 2, 3, 4, 5), "with 5 its smallest p is 0.0625"), (range(6), None)]
 )
 def test_the_notes_say_what_few_seeds_can_show(seeds, said):
-    notes = summarise(three_methods(seeds)).notes
+    reference, *notes = summarise(three_methods(seeds)).notes
+    assert reference.startswith("LightGCN + dns is the strongest baseline")
     assert notes == [] if said is None else said in notes[0]
 
 
@@ -187,7 +251,7 @@ def test_splits_that_vary_average_a_user_over_the_seeds_that_test_it():
     table = summarise(cells)
     assert table.rows["ndcg@5"][1].comparison.over_users.n == 12
     assert table.rows["ndcg@5"][1].comparison.over_users.difference == pytest.approx(0.25)
-    assert "2 splits of the data" in table.notes[0]
+    assert "2 splits of the data" in table.notes[1]
 
 
 @pytest.mark.parametrize("changed", [{"split_fingerprint": "other"}, {"users": USERS[::-1]}])
@@ -246,7 +310,7 @@ def test_csv_holds_raw_and_corrected_p():
     cells = [finished("BPR", "dns", 1, constant(0.1))]
     cells += [finished("HNLMBPR", name, 1, rising(0.2)) for name in ("uniform", "dns")]
     base, first, _ = csv.DictReader(io.StringIO(csv_table(summarise(cells))))
-    assert (base["users_wilcoxon_p"], base["reference"], base["std"]) == ("", "True", "")
+    assert (base["users_wilcoxon_p"], base["against"], base["std"]) == ("", "BPR + dns", "")
     assert float(first["users_wilcoxon_p"]) == pytest.approx(2 / 256)
     assert float(first["users_wilcoxon_p_holm"]) == pytest.approx(4 / 256)
     assert (first["seeds_n"], first["seeds_t_p"], first["metric"]) == ("1", "", "ndcg@5")

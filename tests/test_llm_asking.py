@@ -211,6 +211,47 @@ def test_a_full_database_keeps_what_was_stored(tmp_path):
         assert put(ScriptedBackend(good), prompts_of(20), cache).reused == 20
 
 
+def flip(path, old, new):
+    content = path.read_bytes()
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, new))
+
+
+@pytest.mark.parametrize("damaged", [b"user 7", b"user \xff"])
+def test_a_stored_reply_with_flipped_bytes_is_left_out_and_asked_again(tmp_path, caplog, damaged):
+    path = tmp_path / "replies.sqlite"
+    with ReplyCache(path) as cache:
+        put(ScriptedBackend(good), prompts_of(5), cache)
+    flip(path, b"user 3", damaged)
+    backend = ScriptedBackend(good)
+    with ReplyCache(path) as cache, caplog.at_level(logging.WARNING, "recbole_hnlm"):
+        result = put(backend, prompts_of(5), cache)
+    assert [prompt for batch, _ in backend.calls for prompt in batch] == [prompts_of(5)[3]]
+    assert [reply.summarization for reply in result.replies] == [f"user {i}" for i in range(5)]
+    assert "1 damaged replies are left out" in caplog.text
+    with ReplyCache(path) as cache:
+        assert put(ScriptedBackend(good), prompts_of(5), cache).reused == 5
+
+
+def test_a_cache_without_digests_gets_them_and_can_be_read_before(tmp_path):
+    path, backend = tmp_path / "replies.sqlite", ScriptedBackend(good)
+    first = Decoding(FORMAT.max_new_tokens, 0.0, 0, FORMAT.schema)
+    keys = [content_key(backend.identity, prompt, first) for prompt in prompts_of(3)]
+    with sqlite3.connect(path) as old:
+        old.execute("CREATE TABLE replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID")
+        rows = [(key, good(prompt, first)) for key, prompt in zip(keys, prompts_of(3), strict=True)]
+        old.executemany("INSERT INTO replies VALUES (?, ?)", rows)
+        old.execute("PRAGMA user_version=1")
+    old.close()
+    with ReplyCache(path, read_only=True) as cache:
+        assert cache.get_many(keys) == dict(rows)
+    with ReplyCache(path) as cache:
+        assert put(ScriptedBackend(good), prompts_of(4), cache).reused == 3
+    flip(path, b"user 1", b"user 9")
+    with ReplyCache(path, read_only=True) as cache:
+        assert sorted(cache.get_many(keys)) == sorted([keys[0], keys[2]])
+
+
 LIMITED = """
 import resource, signal, sys
 sys.path.insert(0, sys.argv[2])

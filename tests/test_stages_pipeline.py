@@ -17,7 +17,7 @@ from stages_kit import NoBackend, ScriptedBackend, ScriptedEncoder, block_pairs,
 
 from recbole_hnlm.cli.show import nearest_rows, show_user
 from recbole_hnlm.semantics.pipeline import build_semantics, run_stage, stages_needed
-from recbole_hnlm.stages.negatives import is_declined
+from recbole_hnlm.stages.negatives import is_declined, title_words
 from recbole_hnlm.stages.profile import item_prompts, user_prompts
 from recbole_hnlm.stages.replies import reply_artifact
 from recbole_hnlm.utils.errors import ArtifactError, BackendError, ConfigError, DataError
@@ -138,7 +138,26 @@ def test_none_answers_have_no_vector_and_are_counted_apart(tmp_path):
     ],
 )
 def test_a_reply_that_names_no_other_item_is_declined(reply, title, declined):
-    assert is_declined({"hard_negative_item": reply, "reasoning": "r"}, title) == declined
+    own = {title_words("Another of the user's items"), title_words(title)}
+    assert is_declined({"hard_negative_item": reply, "reasoning": "r"}, own) == declined
+
+
+def test_a_reply_that_names_another_training_item_of_the_user_is_declined(tmp_path):
+    titles = {"i0": "Firm, The", "i1": "Heat", "i2": "Casino", "i3": "Fargo"}
+    pairs = [("u0", "i0"), ("u0", "i1"), ("u1", "i2"), ("u1", "i3"), ("u2", "i0"), ("u2", "i2")]
+    context = make_context(tmp_path, pairs, titles=titles, semantic_negatives_per_user=None)
+
+    class NamesHeat(ScriptedBackend):
+        def _reply(self, prompt, decoding):
+            said = super()._reply(prompt, decoding)
+            return json.dumps({**json.loads(said), "hard_negative_item": "HEAT!"}) if "chosen_item" in prompt.user else said
+
+    semantics, reports, *_ = build(context, NamesHeat())
+    # Only u0 has Heat in training: both of its pairs are declined, that of Heat itself and that of The Firm.
+    assert reports[1].declined == 2
+    assert [bool(row >= 0) for row in semantics.pair_rows] == [False, False, True, True, True, True]
+    shown = show_user(context, "u0", encoder=ScriptedEncoder())
+    assert shown.count("named no item that is new to the user, so the pair has no vector") == 2
 
 
 def test_missing_replies_are_counted_within_the_limit(tmp_path):
@@ -150,6 +169,54 @@ def test_missing_replies_are_counted_within_the_limit(tmp_path):
     assert len(semantics.pair_vectors) == 5
     rows = semantics.pair_rows[context.training.rows_of(int(user[1:]) + 1)]
     assert (rows == -1).all()
+
+
+def test_missing_replies_alone_are_asked_again_by_the_next_run_of_a_server(tmp_path):
+    context = make_context(tmp_path, block_pairs(), max_missing_share=0.2)
+    items = [item for _, item in context.chosen_pairs]
+    item = next(item for item in items if items.count(item) == 1)
+    garbage = [f'"title":"Title of {item}"}}}}']
+    build(context, ScriptedBackend(garbage=garbage))
+    (context.dataset_artifacts / "replies.sqlite").unlink()  # what is there is not asked again, even without the cache
+
+    still_bad = ScriptedBackend(garbage=garbage)
+    _, reports, *_ = build(context, still_bad)
+    assert (reports[1].reused, reports[1].generated, reports[1].missing) == (5, 0, 1)
+    assert len(still_bad.asked) == 2
+    assert reply_artifact(context, "negatives").manifest()["runs"] == 2
+
+    healthy = ScriptedBackend()
+    semantics, reports, *_ = build(context, healthy)
+    assert len(healthy.asked) == 1
+    assert (reports[1].reused, reports[1].generated, reports[1].missing) == (5, 1, 0)
+    assert len(semantics.pair_vectors) == 6
+    rows = reply_artifact(context, "negatives").read()
+    assert [(row["user_id"], row["item_id"]) for row in rows] == context.chosen_pairs
+    build(context, NoBackend())
+
+
+def test_missing_replies_of_a_local_model_or_a_dead_server_stay_as_they_are(tmp_path, caplog):
+    context = make_context(tmp_path, block_pairs(), max_missing_share=0.2)
+    items = [item for _, item in context.chosen_pairs]
+    item = next(item for item in items if items.count(item) == 1)
+    local = ScriptedBackend(garbage=[f'"title":"Title of {item}"}}}}'])
+    local.identity = replace(local.identity, backend="transformers")
+    build(context, local)
+    asked = len(local.asked)
+    _, reports, *_ = build(context, local)
+    # Its attempts are seeded by the settings: the same prompts would fail in the same way.
+    assert (len(local.asked), reports[1].missing) == (asked, 1)
+
+    build(context, ScriptedBackend(garbage=[f'"title":"Title of {item}"}}}}']))
+    dead = ScriptedBackend()
+
+    def refuse(prompts, decoding):
+        raise BackendError("the server is gone")
+
+    dead.generate = refuse
+    semantics, reports, *_ = build(context, dead)
+    assert (reports[1].missing, len(semantics.pair_vectors)) == (1, 5)
+    assert "1 replies are still missing, and cannot be asked for now: the server is gone" in caplog.text
 
 
 def test_too_many_missing_replies_fail(tmp_path):

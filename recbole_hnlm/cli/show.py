@@ -13,7 +13,7 @@ from recbole_hnlm.finetune.session import FinetuneSession
 from recbole_hnlm.finetune.vectors import finetuned_identity
 from recbole_hnlm.stages.encode import encode_job
 from recbole_hnlm.stages.kinds import kinds_needed, store_folder
-from recbole_hnlm.stages.negatives import NEGATIVES, is_declined
+from recbole_hnlm.stages.negatives import NEGATIVES, declined_rows
 from recbole_hnlm.stages.profile import USER_PROFILES, user_prompts
 from recbole_hnlm.stages.prompts import prompt_digest
 from recbole_hnlm.stages.replies import reply_artifact
@@ -169,12 +169,11 @@ def _negative_lines(
     item_tokens = [items.tables[0][position] for position in items.keys[:, 0]]
     positions = [{token: position for position, token in enumerate(table)} for table in pairs.tables]
     lines = ["hard negatives"]
-    for row in negatives:
+    for row, declined in zip(negatives, declined_rows(context, negatives), strict=True):
         lines.append(f"  for {_title(context, row['item_id'])}: {json.dumps(row['hard_negative_item'], ensure_ascii=False)}")
         lines.append(f"    reasoning: {row['reasoning']}")
-        text = context.item_texts.get(row["item_id"])
-        if is_declined(row, text.title if text else ""):
-            lines.append("    the LLM named no other item, so the pair has no vector")
+        if declined:
+            lines.append("    the LLM named no item that is new to the user, so the pair has no vector")
             continue
         key = [positions[0][row["user_id"]], positions[1][row["item_id"]]]
         found = int(np.flatnonzero((pairs.keys == key).all(axis=1))[0])

@@ -113,17 +113,24 @@ def _start(folder: Path, cell: Cell, jobs: int, environment: Mapping[str, str]) 
     output = _log(folder, cell).open("wb")
     command = [*_WORKER, str(folder), str(jobs)]
     process = subprocess.Popen(  # noqa: S603 - this interpreter and this package
-        command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=dict(environment)
+        command, bufsize=0, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=dict(environment)
     )
     if process.stdin is not None:
-        # A process that dies at once is reported by its output, not by the broken pipe.
-        with suppress(BrokenPipeError), process.stdin:
-            process.stdin.write(json.dumps(cell.to_json()).encode())
+        # The pipe stays open: its end tells the worker that this process is gone. One that dies at once is reported by its
+        # output, not by the broken pipe.
+        with suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(cell.to_json()).encode() + b"\n")
     return _Job(cell, process, output)
 
 
-def _finish(folder: Path, job: _Job, failures: dict[str, str]) -> None:
+def _close(job: _Job) -> None:
     job.output.close()
+    if job.process.stdin is not None:
+        job.process.stdin.close()
+
+
+def _finish(folder: Path, job: _Job, failures: dict[str, str]) -> None:
+    _close(job)
     if job.process.returncode == 0:
         # The run's own log, log/<id>.log, says the same.
         _log(folder, job.cell).unlink()
@@ -142,4 +149,4 @@ def _end(running: Sequence[_Job]) -> None:
         except subprocess.TimeoutExpired:
             job.process.kill()
             job.process.wait()
-        job.output.close()
+        _close(job)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from recbole_hnlm.config.checks import nearest
 from recbole_hnlm.evaluator.per_user import is_per_user
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from recbole_hnlm.config import Config
 
-__all__ = ["Method", "metrics_of", "model_name", "parse_seeds", "resolve_methods"]
+__all__ = ["Method", "Role", "metrics_of", "model_name", "parse_seeds", "resolve_methods", "role_of"]
+
+Role = Literal["baseline", "rival", "hnlm"]
 
 _PREFIX = "HNLM"
 
@@ -32,22 +34,33 @@ class Method:
         sampler: the negative sampler, or None where the model has none.
         runs: the model that is trained, such as ``HNLMLightGCN``.
         keys: keys that the method fixes.
+        role: what the row reads; the plan finds it from the row's settings by :func:`role_of`.
     """
 
     model: str
     sampler: str | None
     runs: str
     keys: dict[str, Any] = field(default_factory=dict)
+    role: Role = "baseline"
 
     @property
     def label(self) -> str:
         """Return the name in tables."""
         return self.model if self.sampler is None else f"{self.model} + {self.sampler}"
 
-    @property
-    def is_baseline(self) -> bool:
-        """Whether the semantic part is off."""
-        return not self.model.startswith(_PREFIX)
+
+def role_of(config: Config) -> Role:
+    """Return what a row reads, by its settings rather than by its name.
+
+    A ``baseline`` reads nothing that an LLM or a text encoder made; a ``rival`` reads text vectors (RLMRec, KAR, a sampler or a
+    score that reads texts) but none of our terms; ``hnlm`` reads semantic negatives or aligns embeddings with texts.
+    """
+    if not getattr(config.model_class, "uses_hnlm_data", False):
+        return "baseline"
+    settings = config.settings
+    if settings.uses_pair_vectors or settings.uses_semantic_candidates or settings.aligns:
+        return "hnlm"
+    return "rival" if settings.uses_semantics else "baseline"
 
 
 def parse_seeds(text: str, first: int) -> list[int]:

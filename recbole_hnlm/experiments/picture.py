@@ -10,11 +10,16 @@ from recbole_hnlm.utils.files import replacing
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from recbole_hnlm.experiments.methods import Role
     from recbole_hnlm.experiments.summary import Table
 
 __all__ = ["draw_table"]
 
-_BASELINE, _HNLM = "#8da0b8", "#d1662f"
+_COLOURS: dict[Role, tuple[str, str]] = {
+    "baseline": ("#8da0b8", "without texts or LLM"),
+    "rival": ("#5b9a68", "with texts"),
+    "hnlm": ("#d1662f", "HNLM"),
+}
 
 
 def draw_table(table: Table, path: Path) -> None:
@@ -38,7 +43,7 @@ def draw_table(table: Table, path: Path) -> None:
             range(len(rows)),
             means,
             xerr=errors,
-            color=[_BASELINE if row.is_baseline else _HNLM for row in rows],
+            color=[_COLOURS[row.role][0] for row in rows],
             error_kw={"capsize": 3, "elinewidth": 1},
         )
         widest = max(mean + error for mean, error in zip(means, errors, strict=True)) or 1.0
@@ -53,8 +58,9 @@ def draw_table(table: Table, path: Path) -> None:
     seeds = max(len(row.seeds) for row in table.rows[table.metrics[0]])
     spread = "bars: mean, whiskers: standard deviation" if seeds > 1 else "no whiskers: one seed"
     figure.suptitle(f"{table.dataset}, {seeds} seed{'s' if seeds > 1 else ''} ({spread})", fontsize="medium")
-    if len({row.is_baseline for row in table.rows[table.metrics[0]]}) > 1:
-        handles = [Patch(color=_BASELINE, label="without semantic part"), Patch(color=_HNLM, label="with semantic part")]
-        figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize="small", frameon=False)
+    present = {row.role for row in table.rows[table.metrics[0]]}
+    if len(present) > 1:
+        handles = [Patch(color=colour, label=text) for role, (colour, text) in _COLOURS.items() if role in present]
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize="small", frameon=False)
     with replacing(path) as partial:
         figure.savefig(partial, format="png", dpi=130)

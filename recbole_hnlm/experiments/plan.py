@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from recbole_hnlm.config import Config
@@ -10,7 +10,7 @@ from recbole_hnlm.config.checks import nearest
 from recbole_hnlm.config.reading import unread_text
 from recbole_hnlm.experiments.cells import Cell, cell_id, code_digest
 from recbole_hnlm.experiments.grid import GridKey, parse_grid, points_of
-from recbole_hnlm.experiments.methods import Method, metrics_of, model_name, parse_seeds, resolve_methods
+from recbole_hnlm.experiments.methods import Method, metrics_of, model_name, parse_seeds, resolve_methods, role_of
 from recbole_hnlm.utils.errors import ConfigError
 from recbole_hnlm.utils.values import split_argv
 
@@ -116,6 +116,7 @@ def grid_of(request: PlanRequest) -> list[GridKey]:
 def _cells(request: PlanRequest, frame: _Frame, method: Method, point: Mapping[str, str], seeds: Sequence[int]) -> list[Cell]:
     keys = _keys(method, frame.shared, frame.scoped, point)
     config, cells = _config(request, method, keys), []
+    method = replace(method, role=role_of(config))
     for seed in seeds:
         split_seed = seed if request.vary_split else frame.seeds[0] if frame.split is None else frame.split
         identity, code = cell_id(config, method, seed, split_seed), code_digest(config)

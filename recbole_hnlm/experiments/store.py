@@ -1,15 +1,19 @@
-"""A finished cell on disk: ``cells/<id>.json`` (the run's record) and ``cells/<id>.npz`` (metrics of each user)."""
+"""A finished cell on disk: ``cells/<id>.json`` (the run's record) and ``cells/<id>.npz`` (metrics of each user).
+
+The record holds the digest of the other file and of itself, so that a damaged file, or one of another cell, is noticed.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recbole_hnlm.utils.errors import ArtifactError
-from recbole_hnlm.utils.files import replacing
+from recbole_hnlm.utils.files import file_digest, replacing, text_digest
 from recbole_hnlm.utils.values import plain
 
 if TYPE_CHECKING:
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
     from recbole_hnlm.experiments.cells import Cell
 
 __all__ = ["FinishedCell", "is_finished", "of_other_code", "read_cell", "write_cell"]
+
+_LOGGER = logging.getLogger("recbole_hnlm")
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,25 @@ def _paths(folder: Path, identity: str) -> tuple[Path, Path]:
 
 
 def is_finished(folder: Path, cell: Cell) -> bool:
-    """Whether both files of a cell are there; the JSON is written last."""
-    return all(path.is_file() for path in _paths(folder, cell.id))
+    """Whether both files of a cell are there and whole; the JSON is written last.
+
+    Files that are damaged or of another cell are set aside as ``<name>.damaged``, with one line, so that the cell runs again.
+    """
+    paths = _paths(folder, cell.id)
+    if not all(path.is_file() for path in paths):
+        return False
+    try:
+        read_cell(folder, cell)
+    except ArtifactError as error:
+        _LOGGER.warning("%s", error)
+        for path in paths:
+            path.replace(path.with_name(f"{path.name}.damaged"))
+        return False
+    return True
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return text_digest([json.dumps(content, sort_keys=True)])
 
 
 def of_other_code(folder: Path, cells: Sequence[Cell]) -> list[str]:
@@ -78,10 +101,13 @@ def write_cell(
         ArtifactError: a file cannot be written.
     """
     described, table = _paths(folder, identity)
+    described.unlink(missing_ok=True)  # the record of an earlier run does not fit the new table
     with replacing(table) as partial, partial.open("wb") as stream:
         np.savez_compressed(stream, users=users, **dict(values))
+    content = {"cell": identity, **plain(dict(record)), "per_user_sha256": file_digest(table)}
+    # Read back as a reader will: keys as text.
+    content["sha256"] = _digest(json.loads(json.dumps(content)))
     with replacing(described) as partial:
-        content = {"cell": identity, **plain(dict(record))}
         partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
@@ -94,13 +120,16 @@ def read_cell(folder: Path, cell: Cell) -> FinishedCell:
     described, table = _paths(folder, cell.id)
     try:
         record = json.loads(described.read_text(encoding="utf-8"))
+        expected = {"cell": cell.id, "sha256": _digest({key: value for key, value in record.items() if key != "sha256"})}
+        expected["per_user_sha256"] = file_digest(table)
+        wrong = [key for key, value in expected.items() if record.get(key) != value]
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)} does not fit, so that a file is damaged or of another cell")
         with np.load(table, allow_pickle=False) as arrays:
             users = arrays["users"]
             values = {name: arrays[name] for name in arrays.files if name != "users"}
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, AttributeError, KeyError, RecursionError) as error:
         raise ArtifactError(
-            f"cell {cell.id} in {described.parent} cannot be read: {error}; delete its files to run it again"
+            f"cell {cell.id} in {described.parent} cannot be used: {error}; its files are set aside and it runs again"
         ) from error
-    if record.get("cell") != cell.id or any(len(rows) != len(users) for rows in values.values()):
-        raise ArtifactError(f"{described} is not of cell {cell.id}, or its .npz is of another: delete both to run it again")
     return FinishedCell(cell, record, users, values)

@@ -1,9 +1,9 @@
-"""From finished cells to the numbers of the table: means over seeds, the best baseline, paired tests."""
+"""From finished cells to the numbers of the table: means over seeds, references chosen on validation, paired tests."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from recbole_hnlm.experiments.methods import Role
     from recbole_hnlm.experiments.store import FinishedCell
 
 __all__ = ["Comparison", "Row", "Table", "summarise"]
@@ -44,14 +45,14 @@ class Row:
 
     Attributes:
         label: name of the method.
-        is_baseline: whether its semantic part is off.
+        role: what it reads, see :func:`recbole_hnlm.experiments.methods.role_of`.
         seeds: seeds that finished.
         values: mean over users for each of them.
         mean: their mean.
         std: their sample standard deviation; None for one seed.
         is_best: whether no mean is higher.
         is_reference: whether it is the method that others are tested against.
-        improvement: ``mean / reference mean - 1``; None for the reference, or where that is 0.
+        improvement: ``mean / reference mean - 1``; None for the reference, or where there is none or its mean is 0.
         epoch_seconds: mean over seeds of the median epoch, without validation; None where no epoch was timed.
         comparison: tests against the reference, or None where there are none.
         chosen: the point of the grid that it takes, as text; None where rows were not tuned.
@@ -59,7 +60,7 @@ class Row:
     """
 
     label: str
-    is_baseline: bool
+    role: Role
     seeds: list[int]
     values: list[float]
     mean: float
@@ -81,6 +82,8 @@ class Table:
         dataset: its name.
         metrics: such as ``ndcg@20``; the first is that of ``valid_metric``.
         rows: metric to rows, in the order of the command.
+        rival_rows: metric to the strongest rival and the HNLM rows tested against it; empty where the table has no HNLM rows
+            beside baselines and rivals.
         users: users of the test split of the first seed.
         notes: what a reader must know.
     """
@@ -88,6 +91,7 @@ class Table:
     dataset: str
     metrics: list[str]
     rows: dict[str, list[Row]]
+    rival_rows: dict[str, list[Row]]
     users: int
     notes: list[str]
 
@@ -99,8 +103,7 @@ class Table:
 def summarise(cells: Sequence[FinishedCell], notes: Sequence[str] = (), chosen: Mapping[str, str] | None = None) -> Table:
     """Build the table of finished cells.
 
-    HNLM methods are tested against the best baseline (that with the highest mean on the metric); without HNLM methods or
-    without baselines, the best method is the reference of all others.
+    References are chosen by validation scores, never by test values: see :func:`_references`.
 
     Args:
         cells: at least one.
@@ -115,10 +118,23 @@ def summarise(cells: Sequence[FinishedCell], notes: Sequence[str] = (), chosen: 
     for cell in cells:
         groups.setdefault(cell.cell.method.label, []).append(cell)
     first = cells[0]
-    metrics = list(first.values)
-    rows = {metric: [replace(row, chosen=(chosen or {}).get(row.label)) for row in _rows(groups, metric)] for metric in metrics}
-    kept = [*notes, *_notes(groups, rows[metrics[0]])]
-    return Table(str(first.record["dataset"]), metrics, rows, len(first.users), kept)
+    metrics, references = list(first.values), _references(groups)
+    sides = [
+        {
+            metric: [replace(row, chosen=(chosen or {}).get(row.label)) for row in _rows(groups, metric, reference)]
+            for metric in metrics
+        }
+        for reference in references
+    ]
+    rows = sides[0]
+    # The second table has the reference and the rows that are tested against it.
+    rival_rows = {
+        metric: [row for row in each if row.is_reference or row.comparison]
+        for side in sides[1:]
+        for metric, each in side.items()
+    }
+    kept = [*notes, *_reference_notes(groups, references), *_notes(groups, rows[metrics[0]])]
+    return Table(str(first.record["dataset"]), metrics, rows, rival_rows, len(first.users), kept)
 
 
 def _check_same_data(cells: Sequence[FinishedCell]) -> None:
@@ -137,26 +153,76 @@ def _check_same_data(cells: Sequence[FinishedCell]) -> None:
             )
 
 
-def _rows(groups: dict[str, list[FinishedCell]], metric: str) -> list[Row]:
+class _Reference(NamedTuple):
+    """A row that others are tested against.
+
+    Attributes:
+        label: None where no candidate was evaluated on validation.
+        what: what it is the strongest of.
+        tested: labels of the rows that are tested against it.
+    """
+
+    label: str | None
+    what: str
+    tested: list[str]
+
+
+def _references(groups: dict[str, list[FinishedCell]]) -> list[_Reference]:
+    """Choose the references: of each role but the last that the table has, the strongest row on validation.
+
+    Roles are baseline, rival, hnlm, and a row is tested against the references of the roles before its own. With rows of one
+    role only, the strongest of them is the reference of all others.
+    """
+    labels: dict[Role, list[str]] = {"baseline": [], "rival": [], "hnlm": []}
+    for label, cells in groups.items():
+        labels[cells[0].cell.method.role].append(label)
+    present = [role for role, names in labels.items() if names]
+    if len(present) == 1:
+        strongest = _strongest(groups, list(groups))
+        return [_Reference(strongest, "row", [label for label in groups if label != strongest])]
+    return [
+        _Reference(_strongest(groups, labels[role]), role, [name for later in present[place + 1 :] for name in labels[later]])
+        for place, role in enumerate(present[:-1])
+    ]
+
+
+def _strongest(groups: dict[str, list[FinishedCell]], labels: Sequence[str]) -> str | None:
+    """Return the row with the highest validation score, averaged over its seeds; the first of equals."""
+    scores = {label: [cell.record["best_valid_score"] for cell in groups[label]] for label in labels}
+    means = {label: float(np.mean(each)) for label, each in scores.items() if None not in each}
+    return max(means, key=lambda label: means[label], default=None)
+
+
+def _reference_notes(groups: dict[str, list[FinishedCell]], references: Sequence[_Reference]) -> list[str]:
+    notes = []
+    for reference in references:
+        if reference.label is None:
+            notes.append(f"No {reference.what} was evaluated on validation, so that none can be the reference: set eval_step.")
+        else:
+            notes.append(f"{reference.label} is the strongest {reference.what} on validation, and a reference.")
+    absent = [label for label, cells in groups.items() if any(cell.record["best_valid_score"] is None for cell in cells)]
+    if absent:
+        notes.append(f"Never evaluated on validation, and no candidate for a reference: {', '.join(absent)}.")
+    return notes
+
+
+def _rows(groups: dict[str, list[FinishedCell]], metric: str, reference: _Reference) -> list[Row]:
     values = {label: [float(cell.values[metric].mean(dtype=np.float64)) for cell in cells] for label, cells in groups.items()}
     means = {label: mean_std(numbers) for label, numbers in values.items()}
-    baselines = [label for label, cells in groups.items() if cells[0].cell.method.is_baseline]
-    challengers = [label for label in groups if label not in baselines]
-    reference = max(baselines or groups, key=lambda label: means[label][0])
-    tested = challengers if baselines and challengers else [label for label in groups if label != reference]
-    comparisons = _comparisons(groups, tested, reference, metric)
-    base, highest = means[reference][0], max(mean for mean, _ in means.values())
+    name = reference.label
+    comparisons = {} if name is None else _comparisons(groups, reference.tested, name, metric)
+    base, highest = 0.0 if name is None else means[name][0], max(mean for mean, _ in means.values())
     return [
         Row(
             label=label,
-            is_baseline=label in baselines,
+            role=cells[0].cell.method.role,
             seeds=[cell.cell.seed for cell in cells],
             values=values[label],
             mean=means[label][0],
             std=means[label][1],
             is_best=means[label][0] == highest,
-            is_reference=label == reference,
-            improvement=None if label == reference or base == 0 else means[label][0] / base - 1,
+            is_reference=label == name,
+            improvement=None if label == name or base == 0 else means[label][0] / base - 1,
             epoch_seconds=_epoch_seconds(cells),
             comparison=comparisons.get(label),
             false_negative_rate=_false_negative_rate(cells),

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["CAPTION", "csv_table", "escape_latex", "latex_table", "markdown_table", "metric_name", "p_text"]
 
 CAPTION = (
-    "Mean and sample standard deviation over seeds; best in bold; difference to the best baseline (the reference, marked *). "
+    "Mean and sample standard deviation over seeds; best in bold; difference to the reference (marked *), which is chosen on "
+    "validation. "
     "p: two-sided paired Wilcoxon / t against the reference, Holm-corrected over the comparisons of this table; over users "
     "(each averaged over seeds) and over seeds. d: Cohen's d_z; r: rank-biserial correlation; positive is better than the "
     "reference. Seconds per epoch without validation (median)."
@@ -80,6 +81,17 @@ def metric_name(name: str) -> str:
     return {"ndcg": "NDCG", "mrr": "MRR", "map": "MAP"}.get(metric, metric.capitalize()) + at + k
 
 
+def _sides(table: Table) -> list[tuple[str, str, list[Row]]]:
+    """Metric, title and rows of each table: against the first reference, then, where there are any, against the rival."""
+    sides = []
+    for metric in table.metrics:
+        about = _about(table, metric)
+        sides.append((metric, about, table.rows[metric]))
+        if table.rival_rows.get(metric):
+            sides.append((metric, f"{about}, against the strongest rival", table.rival_rows[metric]))
+    return sides
+
+
 def _about(table: Table, metric: str) -> str:
     seeds = sorted({len(row.seeds) for row in table.rows[metric]})
     count = f"{'/'.join(map(str, seeds))} seed{'s' if seeds != [1] else ''}"
@@ -87,11 +99,11 @@ def _about(table: Table, metric: str) -> str:
 
 
 def markdown_table(table: Table) -> str:
-    """Write one Markdown table per metric, then the caption and the notes."""
+    """Write one Markdown table per metric and reference, then the caption and the notes."""
     parts = []
-    for metric, rows in table.rows.items():
+    for _, about, rows in _sides(table):
         headers = _headers(rows)
-        lines = [f"### {_about(table, metric)}", "", _md_line(headers), "|---|" + "---:|" * (len(headers) - 1)]
+        lines = [f"### {about}", "", _md_line(headers), "|---|" + "---:|" * (len(headers) - 1)]
         lines += [_md_line(_cells(row, headers, "**{}**".format)) for row in rows]
         parts.append("\n".join(lines))
     return "\n\n".join([*parts, CAPTION.replace("*", "\\*"), *(f"- {note}" for note in table.notes)]) + "\n"
@@ -103,17 +115,18 @@ def _md_line(cells: Sequence[str]) -> str:
 
 
 def csv_table(table: Table) -> str:
-    """Write one line per method and metric with unrounded numbers; what there is not is empty."""
+    """Write one line per method, metric and reference with unrounded numbers; what there is not is empty."""
     tests = [f"{over}_{name}" for over in ("users", "seeds") for name in ("n", "difference", "d_z", "rank_biserial")]
     p = [f"{over}_{test}_p{kind}" for over in ("users", "seeds") for test in ("wilcoxon", "t") for kind in ("", "_holm")]
-    head = ["metric", "method", "baseline", "seeds", "mean", "std", "best", "reference", "improvement", "epoch_seconds"]
+    head = ["metric", "method", "role", "seeds", "mean", "std", "best", "against", "improvement", "epoch_seconds"]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*head, *tests, *p, "false_negative_rate", "chosen"])
-    for metric, rows in table.rows.items():
+    for metric, _, rows in _sides(table):
+        against = next((row.label for row in rows if row.is_reference), None)
         for row in rows:
             seeds = " ".join(map(str, row.seeds))
-            known = [metric, row.label, row.is_baseline, seeds, row.mean, row.std, row.is_best, row.is_reference]
+            known = [metric, row.label, row.role, seeds, row.mean, row.std, row.is_best, against]
             writer.writerow(
                 [*known, row.improvement, row.epoch_seconds, *_test_numbers(row), row.false_negative_rate, row.chosen]
             )
@@ -132,12 +145,12 @@ def _test_numbers(row: Row) -> list[float | None]:
 
 
 def latex_table(table: Table) -> str:
-    """Write one ``table*`` environment per metric; needs the package booktabs."""
+    """Write one ``table*`` environment per metric and reference; needs the package booktabs."""
     parts = ["% needs \\usepackage{booktabs}"]
-    for metric, rows in table.rows.items():
+    for _, about, rows in _sides(table):
         headers = _headers(rows)
         body = [_tex_line(_cells(row, headers, "\0{}\1".format)) for row in rows]
-        caption = escape_latex(" ".join([f"{_about(table, metric)}.", CAPTION, *table.notes]))
+        caption = escape_latex(" ".join([f"{about}.", CAPTION, *table.notes]))
         lines = [
             r"\begin{table*}",
             r"\centering",

@@ -1,10 +1,13 @@
-"""One cell in its own process: ``python -m recbole_hnlm.experiments.worker FOLDER JOBS``, the cell as JSON on its input."""
+"""One cell in its own process: ``python -m recbole_hnlm.experiments.worker FOLDER JOBS``; one line of JSON on its input."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,8 +71,15 @@ def run_cell(folder: Path, cell: Cell, at_once: int = 1) -> None:
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
+def _end_with_parent() -> None:
+    """Wait for the end of standard input, which the parent holds open while it lives, and end this process."""
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def main(argv: Sequence[str]) -> int:
-    """Run the cell that standard input describes.
+    """Run the cell that the first line of standard input describes; end where the input does, since the parent is gone then.
 
     Args:
         argv: the comparison's folder, and how many cells run at once.
@@ -79,7 +89,9 @@ def main(argv: Sequence[str]) -> int:
     """
     quiet_recbole()
     try:
-        run_cell(Path(argv[0]), Cell.from_json(json.load(sys.stdin)), int(argv[1]))
+        cell = Cell.from_json(json.loads(sys.stdin.readline()))
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        run_cell(Path(argv[0]), cell, int(argv[1]))
     except HNLMError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return USER_ERROR_EXIT_CODE

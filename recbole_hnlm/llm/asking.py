@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from recbole_hnlm.config.settings import HNLMSettings
     from recbole_hnlm.llm.cache import ReplyCache
-    from recbole_hnlm.llm.protocol import LLMBackend, Prompt
+    from recbole_hnlm.llm.protocol import LLMBackend, ModelIdentity, Prompt
     from recbole_hnlm.llm.replies import ReplyFormat
 
-__all__ = ["AskResult", "ask", "retry_decoding"]
+__all__ = ["AskResult", "ask", "may_answer_now", "retry_decoding"]
 
 RETRY_TEMPERATURE = 0.7
 """Temperature at least, at which a prompt is asked again: a greedy model would repeat its invalid reply."""
@@ -62,6 +62,15 @@ def retry_decoding(first: Decoding, attempt: int) -> Decoding:
     return replace(first, temperature=max(first.temperature, RETRY_TEMPERATURE), seed=seed)
 
 
+def may_answer_now(identity: ModelIdentity) -> bool:
+    """Whether a model that gave no valid reply to a prompt in an earlier run may give one in this run.
+
+    A server may: it was overloaded then, or it samples anew. A model in this process may not: the seeds of all its attempts
+    follow from the settings, so that it would repeat itself; ``llm_reply_attempts`` is how it gets further ones.
+    """
+    return identity.backend != "transformers"
+
+
 def ask(
     backend: LLMBackend,
     prompts: Sequence[Prompt],
@@ -70,13 +79,14 @@ def ask(
     cache: ReplyCache,
     settings: HNLMSettings,
     description: str,
+    earlier_attempts: int = 0,
 ) -> AskResult:
     """Get a valid reply to every prompt, from the cache or from the backend.
 
     Prompts with equal text are asked once. Prompts that are not cached go out by length, longest first: batches need little
     padding, memory runs out at once or not at all, and the time left is never underestimated. Each batch is stored before the
     next begins. An invalid reply is asked again, up to ``llm_reply_attempts`` times in all; a reply that stays invalid is
-    missing and is not stored, so the next run asks again. A reply that took more than one attempt is stored under the key of
+    missing and is not stored. A reply that took more than one attempt is stored under the key of
     the first: the key names the question.
 
     Args:
@@ -86,6 +96,8 @@ def ask(
         cache: where valid replies are kept.
         settings: ``llm_seed``, ``llm_reply_attempts`` and ``max_missing_share`` are read.
         description: what is asked, for progress bar and messages, such as ``item profiles``.
+        earlier_attempts: how often earlier runs asked these prompts in vain; all attempts but the first then have seeds that
+            those runs did not use.
 
     Raises:
         BackendError: more than ``max_missing_share`` of the prompts have no valid reply, or the backend cannot answer at all.
@@ -99,7 +111,7 @@ def ask(
             found[key] = reply
     reused = sum(key in found for key in keys)
     open_prompts = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in found}
-    asking = _Asking(backend, reply_format, cache, first, settings.llm_reply_attempts)
+    asking = _Asking(backend, reply_format, cache, first, settings.llm_reply_attempts, earlier=earlier_attempts)
     if open_prompts:
         found |= asking.answer(open_prompts, description)
     replies = [found.get(key) for key in keys]
@@ -112,13 +124,14 @@ class _Asking:
     """One run over the prompts that are not cached."""
 
     def __init__(
-        self, backend: LLMBackend, reply_format: ReplyFormat, cache: ReplyCache, first: Decoding, attempts: int
+        self, backend: LLMBackend, reply_format: ReplyFormat, cache: ReplyCache, first: Decoding, attempts: int, *, earlier: int
     ) -> None:
         self._backend = backend
         self._format = reply_format
         self._cache = cache
         self._first = first
         self._attempts = attempts
+        self._earlier = earlier
         self.bad_example: str | None = None
 
     def answer(self, prompts: dict[str, Prompt], description: str) -> dict[str, BaseModel]:
@@ -127,7 +140,7 @@ class _Asking:
         waiting = sorted(prompts, key=lambda key: len(prompts[key].system) + len(prompts[key].user), reverse=True)
         with tqdm(total=len(waiting), desc=description, unit="reply", smoothing=0.1) as bar:
             for attempt in range(self._attempts):
-                decoding = retry_decoding(self._first, attempt)
+                decoding = retry_decoding(self._first, attempt + self._earlier if attempt else 0)
                 start = 0
                 while start < len(waiting):
                     # Read each time: a backend lowers its batch size when memory runs out.

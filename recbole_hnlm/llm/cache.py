@@ -2,12 +2,14 @@
 
 A reply is found again by the hash of the model's identity, the instruction, the data and the decoding: changing one item's text
 asks for that item alone, and changing the model asks for everything. One SQLite file with a write-ahead log; each batch is one
-transaction, so ``kill -9`` loses the batch in flight at most.
+transaction, so ``kill -9`` loses the batch in flight at most. SQLite does not notice a byte of a text that has changed, so each
+row has a digest: a row that does not match it counts as absent, and its prompt is asked again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import sqlite3
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,9 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ReplyCache", "content_key"]
 
-_FORMAT = 1
+_FORMAT = 2  # 1 had no digests
 _LOOK_UP = 500  # keys in one query; SQLite allows 999 variables at least
 _BUSY_SECONDS = 60.0
+_LOGGER = logging.getLogger("recbole_hnlm")
 
 
 def content_key(identity: ModelIdentity, prompt: Prompt, decoding: Decoding) -> str:
@@ -44,8 +47,15 @@ def content_key(identity: ModelIdentity, prompt: Prompt, decoding: Decoding) -> 
     return digest.hexdigest()
 
 
+def _row_digest(key: bytes, reply: bytes) -> bytes:
+    """Digest of a row: 32 hex digits over key (of fixed length) and reply."""
+    return hashlib.sha256(key + reply).hexdigest()[:32].encode()
+
+
 class ReplyCache:
     """Replies in a SQLite file; several processes may use it at once.
+
+    A file of format 1 gets its digests when it is first opened for writing.
 
     Args:
         path: the file; it and its folder are made when absent.
@@ -64,27 +74,41 @@ class ReplyCache:
                 log = self.path.with_name(f"{self.path.name}-wal").exists()
                 address = f"{self.path.absolute().as_uri()}?mode=ro{'' if log else '&immutable=1'}"
                 self._connection = sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
-                self._check_format()
+                self._prepare(may_write=False)
                 return
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
             self._connection.execute("PRAGMA journal_mode=WAL")
             # With a write-ahead log, NORMAL keeps the file consistent at a power cut and keeps what kill -9 leaves.
             self._connection.execute("PRAGMA synchronous=NORMAL")
-            self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID"
-            )
-            self._check_format()
+            self._prepare(may_write=True)
 
-    def _check_format(self) -> None:
-        found = self._open().execute("PRAGMA user_version").fetchone()[0]
-        if found == 0:
-            self._open().execute(f"PRAGMA user_version={_FORMAT}")
-        elif found != _FORMAT:
+    def _prepare(self, *, may_write: bool) -> None:
+        """Check the format; make the table, or give one of format 1 its digests, where the file may be written."""
+        # Damaged text need not be UTF-8: bytes are read, and decoded once their digest fits.
+        self._open().text_factory = bytes
+        if may_write and self._format() < _FORMAT:
+            with self._transaction() as connection:
+                if (found := self._format()) == 0:
+                    connection.execute(
+                        "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL, digest TEXT NOT NULL) "
+                        "WITHOUT ROWID"
+                    )
+                elif found == 1:
+                    connection.create_function("row_digest", 2, lambda *row: _row_digest(*row).decode())
+                    connection.execute("ALTER TABLE replies ADD COLUMN digest TEXT")
+                    connection.execute("UPDATE replies SET digest = row_digest(CAST(key AS BLOB), CAST(reply AS BLOB))")
+                connection.execute(f"PRAGMA user_version={_FORMAT}")
+        found = self._format()
+        if found != _FORMAT and (may_write or found != 1):
             raise ArtifactError(
                 f"the reply cache {self.path} has format {found}, expected {_FORMAT}; delete the file to ask again"
             )
-        self._open().execute("SELECT key, reply FROM replies LIMIT 1").fetchone()
+        self._columns = f"key, CAST(reply AS BLOB), {'digest' if found == _FORMAT else 'NULL'}"
+        self._open().execute(f"SELECT {self._columns} FROM replies LIMIT 1").fetchone()  # noqa: S608 -- constants only
+
+    def _format(self) -> int:
+        return int(self._open().execute("PRAGMA user_version").fetchone()[0])
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -99,18 +123,29 @@ class ReplyCache:
             raise ArtifactError(f"the reply cache {self.path} cannot be used ({error}); {_remedy(error)}") from error
 
     def get_many(self, keys: Sequence[str]) -> dict[str, str]:
-        """Return the replies that are there, by key.
+        """Return the replies that are there, by key; damaged ones are left out, counted and logged.
 
         Raises:
             ArtifactError: the file cannot be read.
         """
         found: dict[str, str] = {}
+        damaged = 0
         with self._reporting():
             for start in range(0, len(keys), _LOOK_UP):
                 part = list(keys[start : start + _LOOK_UP])
                 places = ",".join("?" * len(part))
-                query = f"SELECT key, reply FROM replies WHERE key IN ({places})"  # noqa: S608 -- question marks only
-                found.update(self._open().execute(query, part))
+                query = f"SELECT {self._columns} FROM replies WHERE key IN ({places})"  # noqa: S608 -- constants and marks only
+                for key, reply, digest in self._open().execute(query, part):
+                    try:
+                        if digest not in {None, _row_digest(key, reply)}:
+                            raise ValueError("damaged")
+                        found[key.decode()] = reply.decode()
+                    except ValueError:  # bytes that are no UTF-8, too
+                        damaged += 1
+        if damaged:
+            _LOGGER.warning(
+                "the reply cache %s: %d damaged replies are left out; their prompts are open again", self.path, damaged
+            )
         return found
 
     def put_many(self, replies: Mapping[str, str]) -> None:
@@ -121,16 +156,21 @@ class ReplyCache:
         """
         if not replies:
             return
-        with self._reporting():
-            connection = self._open()
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                connection.executemany("INSERT OR REPLACE INTO replies VALUES (?, ?)", replies.items())
-                connection.execute("COMMIT")
-            except sqlite3.Error:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
+        rows = [(key, reply, _row_digest(key.encode(), reply.encode()).decode()) for key, reply in replies.items()]
+        with self._reporting(), self._transaction() as connection:
+            connection.executemany("INSERT OR REPLACE INTO replies (key, reply, digest) VALUES (?, ?, ?)", rows)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        connection = self._open()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except sqlite3.Error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
 
     def __len__(self) -> int:
         with self._reporting():

@@ -7,7 +7,8 @@ Word limits are part of the schema, as a regular expression: ``word( word){0,n-1
 :data:`MAX_WORD_CHARS` characters that are neither white space, nor quote, nor backslash, nor control character, and one mark of
 punctuation at their end (inside a word, a model that is out of words goes on as ``tale,1,1,1``). A backend that
 decodes under a grammar thus cannot exceed a limit, cannot need an escape, and always reaches the closing brace. The pydantic
-models check the same word limits on whatever a server without a grammar says.
+models check the same word limits on whatever a server without a grammar says, and that a field is no longer than so many words
+can be under the grammar: a script without spaces may write one long word, but not a text of any length.
 
 Departure from the method: ``reasoning`` has a limit too, since the stages use only the other field and every token costs time.
 """
@@ -39,6 +40,7 @@ __all__ = [
 MAX_WORD_CHARS = 24
 """Characters of a word at most while decoding under a grammar; a longer run (a URL, unspaced script) is broken up."""
 
+_CHARS_PER_WORD = MAX_WORD_CHARS + 2  # with its mark of punctuation and the space before the next
 _TOKENS_FOR_STRUCTURE = 40  # braces, quotes, field names and the end token, at about a token per two characters
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _FENCED = re.compile(r"\A```(?:json)?\s*\n(?P<body>.*?)\n?```\Z", re.DOTALL | re.IGNORECASE)
@@ -125,6 +127,8 @@ def _words_at_most(limit: int) -> Callable[[str], str]:
         count = len(value.split())
         if count > limit:
             raise ValueError(f"{count} words, expected at most {limit}")
+        if len(value) > limit * _CHARS_PER_WORD:
+            raise ValueError(f"{len(value)} characters, expected at most {limit * _CHARS_PER_WORD}")
         return value
 
     return check
@@ -142,7 +146,7 @@ def _format(base: type[BaseModel], limits: tuple[tuple[str, int], ...], temperat
         "additionalProperties": False,
     }
     words = sum(limit for _, limit in limits)
-    return ReplyFormat(model, schema, words * (MAX_WORD_CHARS + 2) + _TOKENS_FOR_STRUCTURE, temperature)
+    return ReplyFormat(model, schema, words * _CHARS_PER_WORD + _TOKENS_FOR_STRUCTURE, temperature)
 
 
 def profile_format(settings: HNLMSettings) -> ReplyFormat:

@@ -13,7 +13,7 @@ from recbole_hnlm.data.store import VectorStore
 from recbole_hnlm.data.store_format import StoreIdentity
 from recbole_hnlm.data.store_writer import VectorStoreWriter
 from recbole_hnlm.stages.kinds import store_folder
-from recbole_hnlm.stages.negatives import NEGATIVES, is_declined, read_profiles
+from recbole_hnlm.stages.negatives import NEGATIVES, declined_rows, read_profiles
 from recbole_hnlm.stages.profile import ITEM_PROFILES, USER_PROFILES
 from recbole_hnlm.stages.prompts import prompt_hash
 from recbole_hnlm.stages.replies import reply_artifact
@@ -100,8 +100,8 @@ def _texts(context: StageContext, kind: StoreKind) -> dict[tuple[str, ...], str]
         return {(token,): item_own_text(text, context.settings) for token, text in context.item_texts.items()}
     if kind == "pairs":
         rows = reply_artifact(context, NEGATIVES).read()
-        kept = (row for row in rows if not is_declined(row, context.item_texts[row["item_id"]].title))
-        return {(row["user_id"], row["item_id"]): row["hard_negative_item"] for row in kept}
+        kept = zip(rows, declined_rows(context, rows), strict=True)
+        return {(row["user_id"], row["item_id"]): row["hard_negative_item"] for row, declined in kept if not declined}
     profiles = read_profiles(context, ITEM_PROFILES if kind == "item_profiles" else USER_PROFILES)
     return {(token,): text for token, text in profiles.items()}
 

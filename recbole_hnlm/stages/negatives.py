@@ -16,7 +16,7 @@ from recbole_hnlm.stages.replies import ReplyJob, reply_artifact, run_reply_job
 from recbole_hnlm.stages.report import StageCounts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from recbole_hnlm.config.settings import HNLMSettings
     from recbole_hnlm.data.store_format import StoreKind
@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from recbole_hnlm.stages.planning import Planner
     from recbole_hnlm.stages.session import StageSession
 
-__all__ = ["NEGATIVES", "STAGE", "count_declined", "is_declined", "negative_prompts", "read_profiles"]
+__all__ = [
+    "NEGATIVES",
+    "STAGE",
+    "count_declined",
+    "declined_rows",
+    "is_declined",
+    "negative_prompts",
+    "read_profiles",
+    "title_words",
+]
 
 NEGATIVES = "negatives"
 _ARTICLES = frozenset({"a", "an", "the"})
@@ -76,38 +85,46 @@ def negative_prompts(
     }
 
 
-def is_declined(row: dict[str, Any], title: str) -> bool:
-    """Whether a row of the artefact names no other item: it says "None", or the positive's own title.
+def is_declined(row: dict[str, Any], own_titles: Collection[tuple[str, ...]]) -> bool:
+    """Whether a row of the artefact names no item that is new to the user: it says "None", or a title from the user's training.
 
-    A small model tends to repeat the title. Its vector would push the user from the very item that the user chose, so such a
-    pair gets none.
+    A small model tends to repeat the positive's title, and now and then names another item that the user chose. The vector of
+    such a reply would push the user from an item that the user likes, so the pair gets none.
 
     Args:
         row: a row of ``negatives.jsonl``.
-        title: title of the row's positive.
+        own_titles: :func:`title_words` of the user's training items.
     """
     reply = HardNegative(hard_negative_item=row["hard_negative_item"], reasoning=row["reasoning"])
-    words = _title_words(title)
-    return reply.is_none or (bool(words) and _title_words(reply.hard_negative_item) == words)
+    words = title_words(reply.hard_negative_item)
+    return reply.is_none or (bool(words) and words in own_titles)
 
 
-def _title_words(title: str) -> list[str]:
+def title_words(title: str) -> tuple[str, ...]:
     """Words of a title in a fixed order, so that "Firm, The" and "the firm" are one."""
-    return sorted(word for word in re.findall(r"\w+", title.casefold()) if word not in _ARTICLES)
+    return tuple(sorted(word for word in re.findall(r"\w+", title.casefold()) if word not in _ARTICLES))
+
+
+def declined_rows(context: StageContext, rows: Sequence[dict[str, Any]]) -> list[bool]:
+    """Whether each row of ``negatives.jsonl`` is declined; see :func:`is_declined`. A user's titles are collected once."""
+    training, texts = context.training, context.item_texts
+    titles = [title_words(texts[token].title) if token in texts else () for token in map(str, training.item_tokens)]
+    users = {str(token): user for user, token in enumerate(training.user_tokens)}
+    own = {token: {titles[item] for item in training.history_of(users[token])} for token in {row["user_id"] for row in rows}}
+    return [is_declined(row, own[row["user_id"]]) for row in rows]
 
 
 def count_declined(context: StageContext) -> int:
-    """Number of hard negatives that name no other item.
+    """Number of hard negatives that name no item that is new to the user.
 
     Raises:
         ArtifactError: the artefact is absent or corrupt.
     """
-    rows = reply_artifact(context, NEGATIVES).read()
-    return sum(is_declined(row, context.item_texts[row["item_id"]].title) for row in rows)
+    return sum(declined_rows(context, reply_artifact(context, NEGATIVES).read()))
 
 
 class NegativesStage:
-    """The stage; what each part does says :class:`recbole_hnlm.stages.base.Stage`."""
+    """The stage ``negatives``; :class:`recbole_hnlm.stages.base.Stage` says what each part does."""
 
     name = "negatives"
 

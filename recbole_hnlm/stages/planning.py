@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from recbole_hnlm.llm.cache import ReplyCache, content_key
 from recbole_hnlm.llm.protocol import Decoding
 from recbole_hnlm.llm.replies import parse_reply
-from recbole_hnlm.stages.replies import reply_artifact
+from recbole_hnlm.stages.replies import is_settled, reply_artifact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,8 +87,9 @@ class Planner:
         return PlannedReplies(job, len(keys), len(keys) - len(ask), ask)
 
     def is_finished(self, job: ReplyJob) -> bool:
-        """Whether the artefact of these very prompts is there."""
-        return reply_artifact(self.context, job.name).is_made_from(job.inputs(self.identity.key(), self.context))
+        """Whether the artefact of these very prompts is there, and a run would not ask for what is missing in it."""
+        inputs = job.inputs(self.identity.key(), self.context)
+        return is_settled(reply_artifact(self.context, job.name), inputs, self.identity)
 
     def _look_up(self, job: ReplyJob, main: str) -> tuple[dict[Prompt, str], list[Prompt]]:
         """Field ``main`` of every cached reply by prompt, and the distinct prompts without one."""

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from recbole_hnlm.config.facts import Affects
 from recbole_hnlm.config.settings import keys_affecting
-from recbole_hnlm.llm.asking import ask
+from recbole_hnlm.llm.asking import ask, may_answer_now
 from recbole_hnlm.stages.prompts import prompt_digest, prompt_hash
 from recbole_hnlm.stages.report import StageCounts
+from recbole_hnlm.utils.errors import BackendError
 from recbole_hnlm.utils.files import JsonlArtifact, text_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from recbole_hnlm.llm.protocol import Prompt
+    from pydantic import BaseModel
+
+    from recbole_hnlm.llm.protocol import ModelIdentity, Prompt
     from recbole_hnlm.llm.replies import ReplyFormat
     from recbole_hnlm.stages.context import StageContext
     from recbole_hnlm.stages.session import StageSession
 
-__all__ = ["ReplyJob", "reply_artifact", "run_reply_job"]
+__all__ = ["ReplyJob", "is_settled", "reply_artifact", "run_reply_job"]
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,10 +69,21 @@ def reply_artifact(context: StageContext, name: str) -> JsonlArtifact:
     return JsonlArtifact(context.split_artifacts, name)
 
 
+def is_settled(artifact: JsonlArtifact, inputs: str, identity: ModelIdentity) -> bool:
+    """Whether an artefact is finished, and asking for what is missing in it would be no use.
+
+    Raises:
+        ArtifactError: the manifest is damaged.
+    """
+    return artifact.is_made_from(inputs) and not (_missing(artifact) and may_answer_now(identity))
+
+
 def run_reply_job(session: StageSession, job: ReplyJob) -> StageCounts:
     """Have every prompt answered and write the replies.
 
     Each row holds the key, the digest of the prompt and the fields of the reply; prompts without a valid reply have no row.
+    Where a finished artefact lacks replies and the model may give them now (:func:`recbole_hnlm.llm.asking.may_answer_now`),
+    those prompts alone are asked again; the manifest counts the runs that asked.
 
     Raises:
         ArtifactError: the folder or the reply cache cannot be written.
@@ -76,35 +93,79 @@ def run_reply_job(session: StageSession, job: ReplyJob) -> StageCounts:
     artifact = reply_artifact(context, job.name)
     identity = session.backend.identity
     inputs = job.inputs(identity.key(), context)
-    if not artifact.is_made_from(inputs):
+    if not is_settled(artifact, inputs, identity):
+        runs = _runs(artifact, inputs)
         with session.writing():
-            if not artifact.is_made_from(inputs):
-                return _ask_and_write(session, job, artifact, inputs)
-    missing = int(artifact.manifest()["counts"]["missing"])
+            # Unless another process asked while this one waited.
+            if _runs(artifact, inputs) == runs:
+                return (
+                    _ask_again(session, job, artifact, inputs, runs) if runs else _ask_and_write(session, job, artifact, inputs)
+                )
+    missing = _missing(artifact)
     return StageCounts(len(job.keys), len(job.keys) - missing, 0, missing)
 
 
+def _missing(artifact: JsonlArtifact) -> int:
+    return int(artifact.manifest()["counts"]["missing"])
+
+
+def _runs(artifact: JsonlArtifact, inputs: str) -> int:
+    """How many runs asked for what is missing; 0 where there is no finished artefact."""
+    return int(artifact.manifest().get("runs", 1)) if artifact.is_made_from(inputs) else 0
+
+
 def _ask_and_write(session: StageSession, job: ReplyJob, artifact: JsonlArtifact, inputs: str) -> StageCounts:
-    context = session.context
     result = ask(
         session.backend,
         job.prompts,
         job.reply_format,
         cache=session.cache,
-        settings=context.settings,
+        settings=session.context.settings,
         description=job.description,
     )
-    rows = [
-        {**key, "prompt": prompt_digest(prompt), **reply.model_dump()}
-        for key, prompt, reply in zip(job.keys, job.prompts, result.replies, strict=True)
-        if reply is not None
-    ]
     counts = StageCounts(len(job.keys), result.reused, result.generated, result.missing)
-    artifact.write(rows, _manifest(session, job, counts, inputs))
+    artifact.write(_rows(job, result.replies), _manifest(session, job, counts, inputs, runs=1))
     return counts
 
 
-def _manifest(session: StageSession, job: ReplyJob, counts: StageCounts, inputs: str) -> dict[str, Any]:
+def _ask_again(session: StageSession, job: ReplyJob, artifact: JsonlArtifact, inputs: str, runs: int) -> StageCounts:
+    """Ask for the replies that a finished artefact lacks, and keep it as it is where the model cannot be asked."""
+    settings, total = session.context.settings, len(job.keys)
+    kept = {tuple(row[name] for name in job.keys[0]): row for row in artifact.read()}
+    places = [place for place, key in enumerate(job.keys) if tuple(key.values()) not in kept]
+    gap = replace(job, keys=[job.keys[place] for place in places], prompts=[job.prompts[place] for place in places])
+    try:
+        result = ask(
+            session.backend,
+            gap.prompts,
+            job.reply_format,
+            cache=session.cache,
+            # The share of what is missing in all was checked by the first run, and can only fall.
+            settings=settings.model_copy(update={"max_missing_share": 1.0}),
+            description=f"{job.description}, missing so far",
+            earlier_attempts=runs * settings.llm_reply_attempts,
+        )
+    except BackendError as error:
+        _logger.warning(
+            "%s: %d replies are still missing, and cannot be asked for now: %s", job.description, len(places), error
+        )
+        return StageCounts(total, total - len(places), 0, len(places))
+    kept |= {tuple(row[name] for name in job.keys[0]): row for row in _rows(gap, result.replies)}
+    rows = [kept[key] for key in (tuple(key.values()) for key in job.keys) if key in kept]
+    counts = StageCounts(total, total - result.generated - result.missing, result.generated, result.missing)
+    artifact.write(rows, _manifest(session, job, counts, inputs, runs + 1))
+    return counts
+
+
+def _rows(job: ReplyJob, replies: Sequence[BaseModel | None]) -> list[dict[str, Any]]:
+    return [
+        {**key, "prompt": prompt_digest(prompt), **reply.model_dump()}
+        for key, prompt, reply in zip(job.keys, job.prompts, replies, strict=True)
+        if reply is not None
+    ]
+
+
+def _manifest(session: StageSession, job: ReplyJob, counts: StageCounts, inputs: str, runs: int) -> dict[str, Any]:
     context = session.context
     return {
         "artifact": job.name,
@@ -114,6 +175,7 @@ def _manifest(session: StageSession, job: ReplyJob, counts: StageCounts, inputs:
         "dataset": context.dataset_name,
         "dataset_fingerprint": context.training.dataset_fingerprint,
         "split_fingerprint": context.training.split_fingerprint,
+        "runs": runs,
         "counts": {"prompts": counts.total, "replies": counts.total - counts.missing, "missing": counts.missing},
         "settings": {name: getattr(context.settings, name) for name in keys_affecting(Affects.REPLIES)},
     }
