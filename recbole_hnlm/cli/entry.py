@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from recbole_hnlm import __version__
 from recbole_hnlm.cli.compare import COMPARE_EXAMPLES, COMPARE_HELP, add_compare_options, run_compare
 from recbole_hnlm.cli.prepare import PREPARE_EXAMPLES, PREPARE_HELP, PREPARE_NOTES, add_prepare_options, run_prepare
+from recbole_hnlm.stages.catalogue import STAGE_CATALOGUE
 from recbole_hnlm.utils.errors import USER_ERROR_EXIT_CODE, ConfigError, HNLMError
 
 if TYPE_CHECKING:
@@ -42,12 +43,6 @@ _RUN_EXAMPLES = """examples:
   recbole-hnlm run --model=HNLMLightGCN --dataset=ml-100k --resume=saved/RUN_ID.last.pth
   recbole-hnlm run --model=HNLMLightGCN --dataset=ml-100k --dry_run"""
 _COVERAGE_HELP = "count what text a dataset has, and the tokens of the prompts made of it; downloads a dataset of RecBole's"
-_STAGE_HELP = {
-    "profile": "let the LLM describe items and users; skips what is already there",
-    "negatives": "let the LLM name hard negatives; builds the profiles first where they are missing",
-    "finetune": "fine-tune the LLM in 4 bits under collaborative supervision (negative_route finetuned)",
-    "encode": "make the vectors of hard negatives, by the text encoder or the fine-tuned LLM; builds what is missing first",
-}
 
 
 def _add_config_options(parser: argparse.ArgumentParser) -> None:
@@ -100,8 +95,8 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     _fill_run(verb("run", _RUN_HELP, _run, _RUN_EXAMPLES))
-    for name, text in _STAGE_HELP.items():
-        stage = verb(name, text, _stage, f"example:\n  recbole-hnlm {name} --dataset=ml-100k")
+    for name, entry in STAGE_CATALOGUE.items():
+        stage = verb(name, entry.help, _stage, f"example:\n  recbole-hnlm {name} --dataset=ml-100k")
         stage.set_defaults(stage=name, eval=False)
         _add_config_options(stage)
         if name == "finetune":
