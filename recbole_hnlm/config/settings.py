@@ -10,10 +10,10 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from recbole_hnlm.utils.errors import ConfigError
-from recbole_hnlm.utils.registry import get_negative_sampler, negative_sampler_names
+from recbole_hnlm.utils.registry import get_negative_sampler, is_import_path, negative_sampler_keys, negative_sampler_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +28,7 @@ AtLeastOne = Annotated[int, Field(ge=1)]
 
 def _known_negative_sampler(name: str) -> str:
     names = negative_sampler_names()
-    if name not in names:
+    if name not in names and not is_import_path(name):
         nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
         raise ValueError(f"should be one of {', '.join(names)} (did you mean {nearest!r}?)")
     return name
@@ -246,6 +246,13 @@ class HNLMSettings(BaseModel):
         "by embeddings alone.",
     )
 
+    _sampler_keys: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @property
+    def sampler_keys(self) -> dict[str, Any]:
+        """Values of the keys that a negative sampler from outside brings along, by name."""
+        return self._sampler_keys
+
     @model_validator(mode="after")
     def _rules_between_keys(self) -> HNLMSettings:
         problems = [*self._server_problems(), *self._semantic_problems(), *self._sampler_problems()]
@@ -385,4 +392,6 @@ def settings_of(config: Any) -> HNLMSettings:
         ConfigError: as :func:`validate_settings`.
     """
     settings_class = getattr(getattr(config, "model_class", None), "settings_class", HNLMSettings)
-    return validate_settings({name: config[name] for name in setting_names() if name in config}, settings_class)
+    settings = validate_settings({name: config[name] for name in setting_names() if name in config}, settings_class)
+    settings.sampler_keys.update({key: config[key] for key in negative_sampler_keys(settings.negative_sampler)})
+    return settings
