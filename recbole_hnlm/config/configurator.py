@@ -28,7 +28,14 @@ from recbole_hnlm.config.reading import given_unread, unread_text
 from recbole_hnlm.config.settings import HNLMSettings, setting_names, settings_of
 from recbole_hnlm.utils.errors import ConfigError
 from recbole_hnlm.utils.paths import properties_dir
-from recbole_hnlm.utils.registry import get_model_class
+from recbole_hnlm.utils.registry import (
+    get_model_class,
+    is_from_outside,
+    is_import_path,
+    model_yaml,
+    model_yamls,
+    negative_sampler_keys,
+)
 from recbole_hnlm.utils.values import ConfigLoader, load_yaml, merge, parse_value, plain, split_argv
 
 if TYPE_CHECKING:
@@ -172,19 +179,45 @@ class Config(RecBoleConfig):
         absent = [name for name, value in (("model", model), ("dataset", dataset)) if value in {None, ""}]
         if absent:
             raise ConfigError("; ".join(f"no {name} given: use --{name}=NAME or `{name}: NAME` in YAML" for name in absent))
-        if isinstance(model, type):
-            return model.__name__, model, str(dataset)
-        return str(model), get_model_class(str(model)), str(dataset)
+        self._refuse_saved_imports()
+        model_class = model if isinstance(model, type) else get_model_class(str(model))
+        return model_class.__name__, model_class, str(dataset)
+
+    def _refuse_saved_imports(self) -> None:
+        """Import no code that a saved configuration names by ``package.module:Object``: it may be anybody's file."""
+        given = {**self.variable_config_dict, **self.cmd_config_dict}
+        for key in ("negative_sampler", "teacher_model"):
+            saved = [str(part.get(key)) for part in self._saved.values() if key in part]
+            imported = next((value for value in saved if is_import_path(value)), None)
+            if imported is not None and key not in given:
+                raise ConfigError(
+                    f"the saved configuration names {key} {imported!r}, and no code is imported because a file says so: if you "
+                    f"trust it, give --{key}={imported} yourself"
+                )
 
     def _load_internal_config_dict(self, model: str, model_class: type[Any], dataset: str) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)
         folder = properties_dir()
-        for name in ("overall.yaml", f"model/{model}.yaml", f"dataset/{dataset}.yaml"):
-            if (folder / name).is_file():
-                self.internal_config_dict.update(load_yaml(folder / name))
+        # RecBole has read the files of its own models.
+        own = [] if model_class.__module__.startswith("recbole.") else model_yamls(model_class)
+        for file in (folder / "overall.yaml", *own, folder / "dataset" / f"{dataset}.yaml"):
+            if file.is_file():
+                self.internal_config_dict.update(load_yaml(file))
+        self._load_sampler_keys()
         then = self._saved["defaults"]
         self.internal_config_dict.update({key: then[key] for key in then if key in self.internal_config_dict})
         self._restore_texts()
+
+    def _load_sampler_keys(self) -> None:
+        """Add the keys of a negative sampler from outside, which must not be keys of anything else."""
+        name = self.external_config_dict.get("negative_sampler", self.internal_config_dict.get("negative_sampler"))
+        own = negative_sampler_keys(name) if isinstance(name, str) else {}
+        taken = sorted(own.keys() & self.internal_config_dict.keys())
+        if taken:
+            raise ConfigError(
+                f"negative_sampler {name}: its YAML file declares {', '.join(taken)}, a key that exists: rename it"
+            )
+        self.internal_config_dict.update(own)
 
     def _restore_texts(self) -> None:
         """Keep the text of a value whose key takes text: ``--gpu_id=0``, ``--item_inter_num_interval=[5,9]``."""
@@ -220,6 +253,8 @@ class Config(RecBoleConfig):
         known |= {key for keys in self.parameters.values() for key in keys}
         recboles = {key: value for key, value in external.items() if key not in ours}
         problems = check_keys(external, known)
+        if problems and is_from_outside(self.model_class) and not model_yaml(self.model_class).is_file():
+            problems.append(f"keys of {self.model}'s own are declared in {model_yaml(self.model_class)}, which does not exist")
         problems += check_types(recboles, self.internal_config_dict)
         problems += check_model(self.model_class, self.model)
         problems += check_pickled_caches(final)

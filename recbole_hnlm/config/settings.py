@@ -22,7 +22,7 @@ from recbole_hnlm.config.sections.loss import LossKeys
 from recbole_hnlm.config.sections.negatives import NegativeKeys
 from recbole_hnlm.config.sections.texts import TextKeys, VectorKeys
 from recbole_hnlm.utils.errors import ConfigError
-from recbole_hnlm.utils.registry import get_negative_sampler
+from recbole_hnlm.utils.registry import get_negative_sampler, negative_sampler_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,6 +59,12 @@ class HNLMSettings(
     """Every key that recbole-hnlm adds to RecBole's configuration, and what the model declares that it reads of the LLM."""
 
     _needs: SemanticNeeds = PrivateAttr(SemanticNeeds(pairs=True, alignment=True))
+    _sampler_keys: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @property
+    def sampler_keys(self) -> dict[str, Any]:
+        """Values of the keys that a negative sampler from outside brings along, by name."""
+        return self._sampler_keys
 
     def model_post_init(self, context: Any, /) -> None:
         """Take the model's declaration, the validation's context, where there is one."""
@@ -192,4 +198,6 @@ def settings_of(config: Any) -> HNLMSettings:
         ConfigError: as :func:`validate_settings`.
     """
     needs = getattr(config.model_class, "needs", SemanticNeeds()) if hasattr(config, "model_class") else None
-    return validate_settings({name: config[name] for name in setting_names() if name in config}, needs)
+    settings = validate_settings({name: config[name] for name in setting_names() if name in config}, needs)
+    settings.sampler_keys.update({key: config[key] for key in negative_sampler_keys(settings.negative_sampler)})
+    return settings

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import recbole
 import torch
 from recbole.data.interaction import Interaction
 from recbole.trainer.trainer import Trainer
@@ -23,8 +22,7 @@ from recbole_hnlm.trainer.checkpoint import restore_rng_state, rng_state
 from recbole_hnlm.trainer.factory import get_trainer_class
 from recbole_hnlm.trainer.hnlm import HNLMTrainer
 from recbole_hnlm.utils.errors import ConfigError, HNLMError
-from recbole_hnlm.utils.paths import properties_dir
-from recbole_hnlm.utils.registry import get_model_class
+from recbole_hnlm.utils.registry import get_model_class, model_yamls
 from recbole_hnlm.utils.values import load_yaml
 
 if TYPE_CHECKING:
@@ -94,11 +92,8 @@ def _refuse_unfit(name: str, model_class: type[Any]) -> None:
 
 def model_keys(config: Config) -> dict[str, Any]:
     """Return the keys and values that a teacher's vectors depend on, its epochs, data and seed aside."""
-    name = config["model"]
-    folders = (Path(recbole.__file__).parent / "properties", properties_dir())
-    files = [file for file in (folder / "model" / f"{name}.yaml" for folder in folders) if file.is_file()]
     ours = [key for key, affects in read_keys(config.model_class, config.settings).items() if affects & Affects.TRAINING]
-    keys = {*_RECBOLE_KEYS, *ours, *(key for file in files for key in load_yaml(file))}
+    keys = {*_RECBOLE_KEYS, *ours, *(key for file in model_yamls(config.model_class) for key in load_yaml(file))}
     return {key: config[key] for key in sorted(keys)}
 
 

@@ -21,7 +21,9 @@ from recbole_hnlm.trainer.factory import get_trainer_class
 from recbole_hnlm.utils.environment import package_versions, peak_rss_bytes, source_digest
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError
 from recbole_hnlm.utils.logger import init_logger
+from recbole_hnlm.utils.registry import model_names
 from recbole_hnlm.utils.results import RunResult, Stopwatch, new_run_id, write_result
+from recbole_hnlm.utils.values import split_argv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -158,8 +160,29 @@ def _write(config: Config, record: dict[str, Any]) -> RunResult:
     return write_result(config["results_dir"], record)
 
 
+def _model_of(checkpoint: dict[str, Any], path: str | Path, model: str | type[Any] | None) -> str | type[Any]:
+    """Return the model to build: the caller's choice, or the checkpoint's where its name needs no code from elsewhere.
+
+    Raises:
+        ArtifactError: the checkpoint is of a model from outside, and the caller does not say which code that is.
+    """
+    if model is not None:
+        return model
+    name = str(checkpoint["model"])
+    if name not in model_names():
+        raise ArtifactError(
+            f"checkpoint {path} is of model {name}, which is neither built in nor installed, and a checkpoint cannot make us "
+            f"import code: name it by --model=package.module:{name}, or in Python load_checkpoint(path, model={name})"
+        )
+    return name
+
+
 def load_checkpoint(
-    path: str | Path, config_dict: Mapping[str, Any] | None = None, argv: tuple[str, ...] = ()
+    path: str | Path,
+    config_dict: Mapping[str, Any] | None = None,
+    argv: tuple[str, ...] = (),
+    *,
+    model: str | type[Any] | None = None,
 ) -> tuple[Config, Any, Any, Any, Any, Any]:
     """Build the configuration, the data and the model of a checkpoint again.
 
@@ -167,6 +190,7 @@ def load_checkpoint(
         path: a checkpoint that recbole-hnlm wrote.
         config_dict: keys that replace the checkpoint's.
         argv: the same as command-line tokens; they win.
+        model: class, or ``package.module:Class``, of a model that is neither built in nor installed as an entry point.
 
     Returns:
         ``(config, model, dataset, train_data, valid_data, test_data)``, the model with the checkpoint's weights, in
@@ -176,10 +200,11 @@ def load_checkpoint(
         ArtifactError: the file is missing, damaged or foreign, or does not fit the data.
     """
     checkpoint = read_checkpoint(path)
-    config = Config(checkpoint["model"], checkpoint["dataset"], None, config_dict, argv, saved=checkpoint["config"])
+    chosen = _model_of(checkpoint, path, model)
+    config = Config(chosen, checkpoint["dataset"], None, config_dict, argv, saved=checkpoint["config"])
     config["run_id"] = new_run_id(config["model"], config["dataset"])
-    data, model, _ = _restore(config, checkpoint, path)
-    return (config, model, *data)
+    data, restored, _ = _restore(config, checkpoint, path)
+    return (config, restored, *data)
 
 
 def _restore(config: Config, checkpoint: dict[str, Any], path: str | Path) -> tuple[LoadedData, Any, Semantics | None]:
@@ -198,14 +223,16 @@ def evaluate_checkpoint(path: str | Path, argv: tuple[str, ...] = ()) -> RunResu
 
     Args:
         path: a checkpoint that recbole-hnlm wrote.
-        argv: keys that replace the checkpoint's, such as ``--topk=20``.
+        argv: keys that replace the checkpoint's, such as ``--topk=20``; ``--model=package.module:Class`` names the code of a
+            model that is neither built in nor installed as an entry point.
 
     Raises:
         HNLMError: as :func:`load_checkpoint`.
     """
     clock = Stopwatch()
     checkpoint = read_checkpoint(path)
-    config = Config(checkpoint["model"], checkpoint["dataset"], None, None, argv, saved=checkpoint["config"])
+    chosen = _model_of(checkpoint, path, split_argv(argv).get("model"))
+    config = Config(chosen, checkpoint["dataset"], None, None, argv, saved=checkpoint["config"])
     if config["resume"]:
         raise ConfigError("resume goes with training; evaluate takes --checkpoint only")
     log_file = prepare_run(config)
