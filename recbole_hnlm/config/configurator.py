@@ -21,13 +21,23 @@ from recbole_hnlm.config.checks import (
     check_pickled_caches,
     check_resume,
     check_secrets,
-    check_types,
 )
+from recbole_hnlm.config.normalize import normalize
 from recbole_hnlm.config.settings import HNLMSettings, setting_names, settings_of
+from recbole_hnlm.config.value_checks import check_files, check_packages, check_training, check_types
 from recbole_hnlm.utils.errors import ConfigError
 from recbole_hnlm.utils.paths import properties_dir
 from recbole_hnlm.utils.registry import get_model_class
-from recbole_hnlm.utils.values import ConfigLoader, load_yaml, merge, parse_value, plain, split_argv
+from recbole_hnlm.utils.values import (
+    ConfigLoader,
+    load_yaml,
+    merge,
+    parse_value,
+    plain,
+    refuse_unbounded,
+    split_argv,
+    without_null_words,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,6 +108,7 @@ class Config(RecBoleConfig):
         self._texts: dict[str, str] = {}
         if isinstance(config_file_list, str):
             raise ConfigError(f"config_file_list: expected a list of files, got the text {config_file_list!r}")
+        refuse_unbounded(config_dict, "config_dict")
         super().__init__(model, dataset, config_file_list, copy.deepcopy(dict(config_dict or {})))
 
     @property
@@ -143,7 +154,9 @@ class Config(RecBoleConfig):
     def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
         merged: dict[str, Any] = dict(self._saved["given"])
         for file in file_list or ():
-            merged = merge(merged, load_yaml(file))
+            content = load_yaml(file)
+            self._texts.update({key: value for key, value in content.items() if isinstance(value, str)})
+            merged = merge(merged, without_null_words(content))
         return merged
 
     def _load_cmd_line(self) -> dict[str, Any]:
@@ -191,7 +204,7 @@ class Config(RecBoleConfig):
 
     def _set_default_parameters(self) -> None:
         final = self.final_config_dict
-        _as_lists(final)
+        normalize(final, self.internal_config_dict)
         self._requested = copy.deepcopy(final)
         problems = self._problems()
         if problems:
@@ -206,7 +219,7 @@ class Config(RecBoleConfig):
         ours = set(setting_names())
         known = set(self.internal_config_dict) | LAUNCHER_KEYS | UNLISTED_KEYS | {"model", "dataset"}
         known |= {key for keys in self.parameters.values() for key in keys}
-        recboles = {key: value for key, value in external.items() if key not in ours}
+        recboles = {key: final[key] for key in external if key not in ours}
         problems = check_keys(external, known)
         problems += check_types(recboles, self.internal_config_dict)
         problems += check_model(self.model_class, self.model, external)
@@ -214,11 +227,12 @@ class Config(RecBoleConfig):
         problems += check_secrets(final)
         problems += check_resume(final)
         problems += check_metrics(final)
-        problems += check_dataset(self.dataset, final)
+        problems += check_training(final) + check_packages(self.model, final) + check_files(self.model, final)
+        problems += check_dataset(self.dataset, final, self.model_class)
         try:
             settings_of(self)
         except ConfigError as error:
-            problems.append(str(error))
+            problems.append(str(error)[:2000])
         return problems
 
     def _set_train_neg_sample_args(self) -> None:
@@ -294,13 +308,3 @@ def _own_gpu(local_rank: int) -> torch.device:
         )
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
-
-
-def _as_lists(final: dict[str, Any]) -> None:
-    """Make ``topk`` and ``metrics`` lists: ``--topk=5,10`` and ``--metrics=Recall,NDCG`` are accepted."""
-    topk, metrics = final.get("topk"), final.get("metrics")
-    if isinstance(topk, (int, tuple)) and not isinstance(topk, bool):
-        final["topk"] = list(topk) if isinstance(topk, tuple) else [topk]
-    if isinstance(metrics, (str, tuple)):
-        parts = metrics.split(",") if isinstance(metrics, str) else metrics
-        final["metrics"] = [str(part).strip() for part in parts if str(part).strip()]

@@ -82,7 +82,7 @@ def _download_if_absent(config: Config) -> None:
     """
     name, folder = config["dataset"], Path(config["data_path"])
     if ensure_dataset(name, folder, interaction_files(name, config.final_config_dict)):
-        problems = check_dataset(name, {**config.final_config_dict, "data_path": str(folder.parent)})
+        problems = check_dataset(name, {**config.final_config_dict, "data_path": str(folder.parent)}, config.model_class)
         if problems:
             raise ConfigError("; ".join(problems))
 
