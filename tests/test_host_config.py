@@ -146,14 +146,15 @@ def test_recboles_global_lists_are_left_alone():
 
 def test_a_config_saved_and_built_again_is_equal(tiny_keys):
     first = Config("MultiVAE", "tiny", config_dict={**tiny_keys, "transform": None, "llm_quantization": "4bit"})
-    again = Config("MultiVAE", "tiny", saved=first.to_saved())
+    places = {key: tiny_keys[key] for key in ("data_path", "show_progress", "state", "use_gpu")}
+    again = Config("MultiVAE", "tiny", config_dict=places, saved=first.to_saved())
     assert again.final_config_dict == first.final_config_dict
 
 
 def test_saved_defaults_replace_todays(tiny_keys):
     saved = Config("LightGCN", "tiny", config_dict=tiny_keys).to_saved()
     saved["defaults"]["n_layers"] = 7
-    config = Config("LightGCN", "tiny", saved=saved, argv=["--epochs=9"])
+    config = Config("LightGCN", "tiny", saved=saved, argv=["--epochs=9", f"--data_path={tiny_keys['data_path']}"])
     assert (config["n_layers"], config["epochs"]) == (7, 9)
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import numpy as np
+import recbole
 import torch
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
 
+from recbole_hnlm.config.checkpoint_keys import keys_to_repeat, llm_places, taken_from_checkpoint
 from recbole_hnlm.config.checks import (
     LAUNCHER_KEYS,
     UNLISTED_KEYS,
@@ -21,6 +24,7 @@ from recbole_hnlm.config.checks import (
     check_pickled_caches,
     check_resume,
     check_secrets,
+    dataset_folder,
 )
 from recbole_hnlm.config.normalize import normalize
 from recbole_hnlm.config.settings import HNLMSettings, setting_names, settings_of
@@ -70,6 +74,15 @@ def _text_choices(key: str) -> tuple[str, ...] | None:
     return () if set(get_args(field.annotation) or (field.annotation,)) <= {str, type(None)} else None
 
 
+def _model_keys(model: str) -> set[str]:
+    """Return the keys of a model's YAML files, RecBole's and ours."""
+    if not model.isidentifier():
+        return set()
+    folders = (Path(recbole.__file__).parent / "properties", properties_dir())
+    files = [folder / "model" / f"{model}.yaml" for folder in folders]
+    return {key for file in files if file.is_file() for key in load_yaml(file)}
+
+
 class Config(RecBoleConfig):
     """RecBole's ``Config`` with our keys, our models and checks before any work.
 
@@ -104,7 +117,10 @@ class Config(RecBoleConfig):
         saved: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self._argv = tuple(argv)
-        self._saved = saved or {"given": {}, "defaults": {}}
+        # A checkpoint's configuration: see recbole_hnlm.config.checkpoint_keys for what of it is taken.
+        self._stored = saved
+        name = model.__name__ if isinstance(model, type) else str(model)
+        self._saved = taken_from_checkpoint(saved, _model_keys(name)) if saved is not None else {"given": {}, "defaults": {}}
         self._texts: dict[str, str] = {}
         if isinstance(config_file_list, str):
             raise ConfigError(f"config_file_list: expected a list of files, got the text {config_file_list!r}")
@@ -124,7 +140,9 @@ class Config(RecBoleConfig):
         left_out = {"model", "dataset", "MODEL_TYPE", "resume", *LAUNCHER_KEYS}
         given = {key: self._requested[key] for key in self.external_config_dict if key not in left_out}
         defaults = {key: value for key, value in self.internal_config_dict.items() if key not in left_out}
-        return {"given": plain(given), "defaults": plain(defaults)}
+        plain_parts = {"given": plain(given), "defaults": plain(defaults)}
+        # Where the LLM's vectors lay is stored for the message that asks to name the place again; it is never obeyed.
+        return {**taken_from_checkpoint(plain_parts, _model_keys(self.model)), "places": llm_places(plain_parts["given"])}
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -227,13 +245,25 @@ class Config(RecBoleConfig):
         problems += check_secrets(final)
         problems += check_resume(final)
         problems += check_metrics(final)
-        problems += check_training(final) + check_packages(self.model, final) + check_files(self.model, final)
+        problems += (
+            check_training(final)
+            + check_packages(self.model, final)
+            + check_files(self.model, final, dataset_folder(self.dataset, str(final["data_path"])))
+        )
         problems += check_dataset(self.dataset, final, self.model_class)
         try:
+            if self._stored is not None and settings_of(self).uses_semantics:
+                problems += self._places_to_repeat()
             settings_of(self)
         except ConfigError as error:
             problems.append(str(error)[:2000])
         return problems
+
+    def _places_to_repeat(self) -> list[str]:
+        repeat = keys_to_repeat(self._stored or {}, self.final_config_dict)
+        if not repeat:
+            return []
+        return [f"the checkpoint's run read an LLM's vectors at a place that no file may choose: repeat {' '.join(repeat)}"]
 
     def _set_train_neg_sample_args(self) -> None:
         try:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from recbole_hnlm.config.normalize import is_whole_key
+from recbole_hnlm.utils.errors import DataError
+from recbole_hnlm.utils.files import refuse_objects
 from recbole_hnlm.utils.values import shown
 
 if TYPE_CHECKING:
@@ -162,8 +164,22 @@ def check_packages(model: str, config: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def check_files(model: str, config: Mapping[str, Any]) -> list[str]:
-    """Check that the files exist from which some of RecBole's models start."""
+def check_files(model: str, config: Mapping[str, Any], folder: Path) -> list[str]:
+    """Check the files from which some of RecBole's models start: they exist and hold no pickled objects.
+
+    Args:
+        model: name of the model.
+        config: the configuration.
+        folder: folder of the dataset.
+    """
+    if model == "LDiffRec" and config.get("n_cate") != 1 and folder.is_dir():
+        vectors = folder / "item_emb.npy"
+        if not vectors.is_file():
+            return [f"n_cate above 1 needs the items' vectors in {vectors}, which does not exist; use --n_cate=1"]
+        try:
+            refuse_objects(vectors)
+        except DataError as error:
+            return [str(error)]
     keys = {
         "ConvNCF": ("pre_model_path",) if config.get("train_method") == "after_pretrain" else (),
         "RaCT": ("pre_model_path",) if config.get("train_stage") != "actor_pretrain" else (),
@@ -178,6 +194,6 @@ def check_files(model: str, config: Mapping[str, Any]) -> list[str]:
             continue
         try:
             torch.load(path, map_location="meta", weights_only=True)
-        except Exception as error:  # noqa: BLE001 - whatever a foreign file makes torch raise
+        except Exception as error:
             problems.append(f"{key}: {path} is no checkpoint of tensors alone: {shown(str(error).splitlines()[0])}")
     return problems

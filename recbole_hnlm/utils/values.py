@@ -99,7 +99,7 @@ def refuse_unbounded(value: Any, where: str) -> None:
 
 
 def without_null_words(value: Any) -> Any:
-    """Turn the text ``None`` (in any case) into null, also inside lists and dictionaries: YAML knows ``null`` and ``~`` alone."""
+    """Turn the text ``None`` (in any case) into null, also inside lists and dictionaries, as on the command line."""
     if isinstance(value, str):
         return None if value.strip().lower() == "none" else value
     if isinstance(value, list):
