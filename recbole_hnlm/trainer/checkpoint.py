@@ -181,6 +181,11 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     absent = [name for name in _REQUIRED if name not in content]
     if absent:
         raise ArtifactError(f"checkpoint {file} lacks {', '.join(absent)}; train again")
+    _check_fields(content, file)
+    return content
+
+
+def _check_fields(content: dict[str, Any], file: Path) -> None:
     wrong = [name for name, kinds in _KINDS.items() if name in content and not isinstance(content[name], kinds)]
     if wrong:
         name = wrong[0]
@@ -192,7 +197,6 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     endless = [key for key, value in tensors.items() if value.is_floating_point() and not torch.isfinite(value).all()]
     if endless:
         raise ArtifactError(f"checkpoint {file}: {endless[0]} holds numbers that are not finite; train again")
-    return content
 
 
 def load_weights(model: Any, checkpoint: dict[str, Any], path: str | Path) -> None:
