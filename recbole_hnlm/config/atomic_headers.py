@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_hnlm.utils.errors import DataError
@@ -12,6 +11,7 @@ from recbole_hnlm.utils.values import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 __all__ = ["FLOAT_TYPES", "SOURCES", "TOKEN_TYPES", "check_separators", "guess_separator", "loaded_columns", "read_header"]
 

@@ -41,9 +41,14 @@ def check_forms(config: Mapping[str, Any]) -> list[str]:
         for key in _NAME_LIST_KEYS
         if config.get(key) is not None and not _are_names(config[key])
     ]
+    return [*problems, *_file_part_problems(config), *_number_problems(config)]
+
+
+def _file_part_problems(config: Mapping[str, Any]) -> list[str]:
+    problems = []
     for key in ("benchmark_filename", "additional_feat_suffix"):
         names = config.get(key)
-        if _are_names(names) and any(set("/\\") & set(name) or ".." in name for name in names):
+        if _are_names(names) and any(set("/\\") & set(name) or ".." in name for name in names or ()):
             problems.append(f"{key}: expected parts of file names without / and .., got {shown(names)}")
     if config.get("benchmark_filename") is not None and len(config["benchmark_filename"]) != 3:
         problems.append(
@@ -51,6 +56,11 @@ def check_forms(config: Mapping[str, Any]) -> list[str]:
         )
     if config.get("rm_dup_inter") not in _DUPLICATES:
         problems.append(f"rm_dup_inter: expected first, last or null, got {shown(config['rm_dup_inter'])}")
+    return problems
+
+
+def _number_problems(config: Mapping[str, Any]) -> list[str]:
+    problems = []
     threshold = config.get("threshold")
     if isinstance(threshold, dict) and not (len(threshold) == 1 and all(_is_number(value) for value in threshold.values())):
         problems.append(f"threshold: expected one column and a number such as {{'rating':3}}, got {shown(threshold)}")
@@ -164,7 +174,8 @@ class _Columns:
                 )
             elif self._loaded["inter"][name] != "token":
                 problems.append(
-                    f"{self._files['inter'][0]}: column {name} ({key}) is of type {self._loaded['inter'][name]}, expected {name}:token"
+                    f"{self._files['inter'][0]}: column {name} ({key}) is of type {self._loaded['inter'][name]}, "
+                    f"expected {name}:token"
                 )
             if self._loaded.get(source) and name not in self._loaded[source]:
                 problems.append(
@@ -206,7 +217,8 @@ class _Columns:
             if isinstance(value, list) and value and all(isinstance(token, str) for token in value):
                 return []
             return [
-                f"val_interval of {name}, a column of type token: expected a list of texts such as ['a','b'], got {shown(value)}"
+                f"val_interval of {name}, a column of type token: expected a list of texts such as ['a','b'], "
+                f"got {shown(value)}"
             ]
         return [f"val_interval of {name}: RecBole cannot filter by a column of type {kind}, expected float or token"]
 

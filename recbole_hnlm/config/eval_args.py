@@ -50,13 +50,15 @@ def _split_problems(split: Any) -> list[str]:
             return []
         return [f"eval_args split LS: expected one of {', '.join(_LEAVE_ONE_OUT)}, got {shown(parts)}"]
     form = f"eval_args split {kind}: expected three shares for training, validation and test such as [0.8,0.1,0.1]"
-    if not isinstance(parts, list) or len(parts) != 3:
-        return [f"{form}, got {shown(parts)}"]
-    if not all(isinstance(share, (int, float)) and not isinstance(share, bool) and math.isfinite(share) for share in parts):
+    if not (isinstance(parts, list) and len(parts) == 3 and all(_is_share(share) for share in parts)):
         return [f"{form}, got {shown(parts)}"]
     if min(parts) < 0 or parts[0] == 0 or (kind == "TS" and parts[0] + parts[1] == 0):
         return [f"{form}, none of them negative and the first above 0, got {shown(parts)}"]
     return []
+
+
+def _is_share(share: Any) -> bool:
+    return isinstance(share, (int, float)) and not isinstance(share, bool) and math.isfinite(share)
 
 
 def _mode_problems(mode: Any, config: Mapping[str, Any], inter_columns: Mapping[str, str] | None) -> list[str]:

@@ -64,6 +64,11 @@ def normalize(final: dict[str, Any], defaults: Mapping[str, Any]) -> None:
     for key in _COLUMN_KEYS:
         if isinstance(final.get(key), dict):
             final[key] = {source: names if names == "*" else _as_list(names) for source, names in final[key].items()}
+    _normalize_texts(final)
+
+
+def _normalize_texts(final: dict[str, Any]) -> None:
+    """Rewrite paths, separators and the one suffix given as a text."""
     for key in PATH_KEYS:
         if isinstance(final.get(key), str) and final[key].startswith("~"):
             final[key] = _home(final[key])
