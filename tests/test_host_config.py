@@ -156,14 +156,15 @@ def test_recboles_global_lists_are_left_alone():
 
 def test_a_config_saved_and_built_again_is_equal(tiny_keys):
     first = Config("MultiVAE", "tiny", config_dict={**tiny_keys, "transform": None})
-    again = Config("MultiVAE", "tiny", saved=first.to_saved())
+    places = {key: tiny_keys[key] for key in ("data_path", "show_progress", "state", "use_gpu")}
+    again = Config("MultiVAE", "tiny", config_dict=places, saved=first.to_saved())
     assert again.final_config_dict == first.final_config_dict
 
 
 def test_saved_defaults_replace_todays(tiny_keys):
     saved = Config("LightGCN", "tiny", config_dict=tiny_keys).to_saved()
     saved["defaults"]["n_layers"] = 7
-    config = Config("LightGCN", "tiny", saved=saved, argv=["--epochs=9"])
+    config = Config("LightGCN", "tiny", saved=saved, argv=["--epochs=9", f"--data_path={tiny_keys['data_path']}"])
     assert (config["n_layers"], config["epochs"]) == (7, 9)
 
 
@@ -329,8 +330,9 @@ def test_which_keys_make_a_tuner_wait_for_the_llm():
 
 
 def test_keys_that_belong_to_the_machine():
-    places = {"artifact_dir", "results_dir", "log_dir", "resume", "llm_base_url", "llm_api_key_env", "llm_trust_remote_code"}
-    assert place_keys() == places
+    folders = {"artifact_dir", "results_dir", "log_dir", "resume", "finetune_from", "text_encoder"}
+    servers = {"llm_backend", "llm_model", "llm_revision", "llm_base_url", "llm_api_key_env", "llm_trust_remote_code"}
+    assert place_keys() == folders | servers
 
 
 # --- keys that nothing reads -------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def test_stock_lightgcn_gives_recboles_own_numbers(workdir):
 def test_every_kind_of_model_trains_and_reloads_with_equal_metrics(workdir, tiny_keys, model):
     result = run(Config(model, "tiny", config_dict=tiny_keys))
     assert 0 < result.test_result["recall@5"] <= 1
-    again = evaluate_checkpoint(result.record["checkpoint"])
+    again = evaluate_checkpoint(result.record["checkpoint"], (f"--data_path={tiny_keys['data_path']}", "--use_gpu=False"))
     assert again.test_result == result.test_result
     assert again.best_valid_result == result.best_valid_result
     assert again.run_id != result.run_id
@@ -47,7 +47,7 @@ def test_every_kind_of_model_trains_and_reloads_with_equal_metrics(workdir, tiny
 def test_load_checkpoint_gives_the_trained_model_and_its_data(workdir, tiny_keys):
     result = run(Config("LightGCN", "tiny", config_dict={**tiny_keys, "seed": 11}))
     config, model, dataset, train, valid, test = load_checkpoint(
-        result.record["checkpoint"], {"topk": [3], "valid_metric": "MRR@3"}
+        result.record["checkpoint"], {"topk": [3], "valid_metric": "MRR@3", "data_path": tiny_keys["data_path"]}
     )
     stored = torch.load(result.record["checkpoint"], weights_only=True)["state_dict"]
     assert torch.equal(model.state_dict()["user_embedding.weight"], stored["user_embedding.weight"])
@@ -58,7 +58,9 @@ def test_load_checkpoint_gives_the_trained_model_and_its_data(workdir, tiny_keys
 def test_a_checkpoint_of_other_data_is_refused(workdir, tiny_keys):
     result = run(Config("BPR", "tiny", config_dict=tiny_keys))
     with pytest.raises(ArtifactError, match=r"item_embedding.weight has shape"):
-        evaluate_checkpoint(result.record["checkpoint"], ("--item_inter_num_interval=[17,inf)",))
+        evaluate_checkpoint(
+            result.record["checkpoint"], ("--item_inter_num_interval=[17,inf)", f"--data_path={tiny_keys['data_path']}")
+        )
 
 
 # --- stopping and resuming ---------------------------------------------------------------------------------------------

@@ -11,8 +11,13 @@ import recbole
 from recbole.evaluator.register import metric_types, metrics_dict
 from recbole.utils import EvaluatorType, ModelType
 
+from recbole_hnlm.config.atomic_headers import loaded_columns
+from recbole_hnlm.config.data_checks import check_columns, check_forms, check_labels
+from recbole_hnlm.config.eval_args import check_eval_args
+from recbole_hnlm.config.renamed import RENAMED
+from recbole_hnlm.utils.errors import DataError
 from recbole_hnlm.utils.paths import recbole_downloads
-from recbole_hnlm.utils.values import NESTED_KEYS, redact
+from recbole_hnlm.utils.values import NESTED_KEYS, redact, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,7 +32,6 @@ __all__ = [
     "check_pickled_caches",
     "check_resume",
     "check_secrets",
-    "check_types",
     "dataset_folder",
     "interaction_files",
     "nearest",
@@ -42,43 +46,24 @@ UNLISTED_KEYS = frozenset({"encoding", "eta", "norm", "tail_ratio", "token_num_t
 _DEAD_KEYS = frozenset({"config_file"})
 
 _PICKLED_CACHE_KEYS = ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path")
-_SMALLEST_INTEGER = {
-    "epochs": 0,
-    "train_batch_size": 1,
-    "eval_batch_size": 1,
-    "eval_step": 0,
-    "stopping_step": 0,
-    "seed": 0,
-    "worker": 0,
-    "metric_decimal_place": 0,
-    "loss_decimal_place": 0,
-}
+_MOST_NAMED = 10
+_LONGEST_WORD = 60
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``; the nearest valid one is X``, or an empty string when nothing is near."""
-    near = difflib.get_close_matches(str(word), sorted(known), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(word)[:_LONGEST_WORD], sorted(known), n=1, cutoff=0.5)
     return f"; the nearest valid one is {near[0]}" if near else ""
 
 
-# Our own keys of earlier versions, and what they are called now.
-_FINETUNE = (
-    "text from template pooling layers soft_tokens max_length user_tokens title_tokens item_tokens batch_tokens share_prefix"
-)
-_TUNE = (
-    "quantization negatives steps batch_size accumulation learning_rate projection_learning_rate temperature contrast_weight "
-    "gradient_checkpointing save_steps seed heldout_users"
-)
-_RENAMED = {
-    **{f"tuned_{name}": f"finetune_{name}" for name in _FINETUNE.split()},
-    **{f"tune_{name}": f"finetune_{name}" for name in _TUNE.split()},
-    "adapter_hidden_size": "projector_hidden_size",
-    "adapter_learning_rate": "projector_learning_rate",
-}
-
-
 def _hint(key: str, known: Iterable[str]) -> str:
-    return f"; it is now called {_RENAMED[key]}" if key in _RENAMED else nearest(key, known)
+    return f"; it is now called {RENAMED[key]}" if key in RENAMED else nearest(key, known)
+
+
+def _name(key: Any) -> str:
+    """Write a key for a message: as it is, unless it is long or has signs that a terminal would obey."""
+    text = str(key)
+    return text if len(text) <= _LONGEST_WORD and text.isprintable() else shown(text)
 
 
 def check_keys(external: Mapping[str, Any], known: Iterable[str]) -> list[str]:
@@ -86,32 +71,17 @@ def check_keys(external: Mapping[str, Any], known: Iterable[str]) -> list[str]:
     known = frozenset(known) - _DEAD_KEYS
     # config_files is for the command line, and gone before keys get here; it is still the likely meaning of a misspelling.
     hints = known | {"config_files"}
-    problems = [f"unknown key {key}{_hint(key, hints)}" for key in external if key not in known]
+    unknown = [key for key in external if key not in known]
+    problems = [f"unknown key {_name(key)}{_hint(key, hints)}" for key in unknown[:_MOST_NAMED]]
+    if len(unknown) > _MOST_NAMED:
+        problems.append(f"and {len(unknown) - _MOST_NAMED:,} more unknown keys")
     for key, allowed in NESTED_KEYS.items():
         given = external.get(key)
         if isinstance(given, dict):
-            problems += [f"unknown key {sub} in {key}{nearest(sub, allowed)}" for sub in given if sub not in allowed]
+            wrong = [sub for sub in given if sub not in allowed]
+            problems += [f"unknown key {_name(sub)} in {key}{nearest(sub, allowed)}" for sub in wrong[:_MOST_NAMED]]
         elif given is not None and key in external:
-            problems.append(f"{key}: expected a dictionary with keys among {', '.join(sorted(allowed))}, got {given!r}")
-    return problems
-
-
-def check_types(external: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
-    """Compare the type of each given RecBole value with the type of its default, and integers with their lower bound."""
-    problems = []
-    for key, value in external.items():
-        default, lowest = defaults.get(key), _SMALLEST_INTEGER.get(key)
-        if lowest is not None:
-            if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
-                problems.append(f"{key}: expected an integer of at least {lowest}, got {value!r}")
-        elif isinstance(default, bool):
-            if not isinstance(value, (bool, type(None))):
-                problems.append(f"{key}: expected True or False, got {value!r}")
-        elif isinstance(default, (int, float)) and isinstance(value, (str, bool)):
-            problems.append(f"{key}: expected a number, got {value!r}")
-    rate = external.get("learning_rate", 1.0)
-    if isinstance(rate, (int, float)) and not rate > 0:
-        problems.append(f"learning_rate: expected a number above 0, got {rate!r}")
+            problems.append(f"{key}: expected a dictionary with keys among {', '.join(sorted(allowed))}, got {shown(given)}")
     return problems
 
 
@@ -158,7 +128,7 @@ def _is_cut(metric: str) -> bool:
 
 def _check_topk(topk: Any) -> list[str]:
     is_ranks = isinstance(topk, list) and topk and all(isinstance(k, int) and not isinstance(k, bool) and k > 0 for k in topk)
-    return [] if is_ranks else [f"topk: expected one or more positive integers such as 10 or [10,20], got {topk!r}"]
+    return [] if is_ranks else [f"topk: expected one or more positive integers such as 10 or [10,20], got {shown(topk)}"]
 
 
 def check_metrics(config: Mapping[str, Any]) -> list[str]:
@@ -170,10 +140,12 @@ def check_metrics(config: Mapping[str, Any]) -> list[str]:
     metrics, topk, valid = config["metrics"], config["topk"], config["valid_metric"]
     problems = _check_topk(topk)
     if not isinstance(metrics, list) or not metrics:
-        return [*problems, f"metrics: expected a list such as [Recall,NDCG], got {metrics!r}"]
+        return [*problems, f"metrics: expected a list such as [Recall,NDCG], got {shown(metrics)}"]
     display = {cls.__name__.lower(): cls.__name__ for cls in metrics_dict.values()}
     unknown = [str(name) for name in metrics if str(name).lower() not in metric_types]
-    problems += [f"metrics: there is no metric {name}{nearest(name, display.values())}" for name in unknown]
+    problems += [
+        f"metrics: there is no metric {_name(name)}{nearest(name, display.values())}" for name in unknown[:_MOST_NAMED]
+    ]
     names = [str(name).lower() for name in metrics if str(name) not in unknown]
     if len({metric_types[name] for name in names}) > 1:
         problems.append("metrics: ranking metrics and value metrics (AUC, LogLoss, MAE, RMSE) cannot be mixed")
@@ -183,7 +155,7 @@ def check_metrics(config: Mapping[str, Any]) -> list[str]:
     reported += [display[name] for name in names if not _is_cut(name)]
     if str(valid).lower() not in {name.lower() for name in reported}:
         near = nearest(str(valid), reported) or f"; it is one of {', '.join(reported)}"
-        problems.append(f"valid_metric {valid} is not reported with metrics={metrics} and topk={topk}{near}")
+        problems.append(f"valid_metric {_name(valid)} is not reported with metrics={metrics} and topk={topk}{near}")
     return problems + _check_modes(config, names)
 
 
@@ -212,38 +184,31 @@ def interaction_files(dataset: str, config: Mapping[str, Any]) -> list[str]:
     return [f"{dataset}.{part}.inter" for part in suffixes] if isinstance(suffixes, list) else [f"{dataset}.inter"]
 
 
-def check_dataset(dataset: str, config: Mapping[str, Any]) -> list[str]:
-    """Check that the interaction file is there, or that RecBole knows where to download the dataset."""
+def check_dataset(dataset: str, config: Mapping[str, Any], model_class: Any) -> list[str]:
+    """Check the data keys and, where the files are there, their headers; or that RecBole knows where to download them."""
+    problems = check_forms(config)
+    if problems:
+        return problems + check_eval_args(config, None)
     folder = dataset_folder(dataset, str(config["data_path"]))
     names = interaction_files(dataset, config)
     missing = [name for name in names if not (folder / name).is_file()]
     if not missing:
-        return [problem for name in names for problem in _check_header(folder / name, config)]
+        problems = check_columns(folder, dataset, names, config)
+        if problems:
+            return problems
+        try:
+            columns = loaded_columns({"inter": [folder / name for name in names]}, config)["inter"]
+        except DataError as error:
+            return [str(error)]
+        return [*check_eval_args(config, columns), *check_labels(model_class, config, columns)]
+    problems = check_eval_args(config, None)
     downloads = recbole_downloads()
     if not folder.exists() and dataset in downloads:
-        return []
+        return problems
     root = Path(str(config["data_path"]))
     here = [entry.name for entry in root.iterdir() if entry.is_dir()] if root.is_dir() else []
     return [
-        f"dataset {dataset}: no {', '.join(missing)} in {folder.absolute()}{nearest(dataset, [*here, *downloads, 'ml-100k'])}"
-        f"; set --data_path to the folder that contains {dataset}{os.sep}"
-    ]
-
-
-def _check_header(file: Path, config: Mapping[str, Any]) -> list[str]:
-    """Check that an interaction file begins with ``name:type`` columns, those to be loaded among them."""
-    with file.open(encoding=config.get("encoding"), errors="replace") as lines:
-        cells = lines.readline().rstrip("\r\n").split(str(config["field_separator"]))
-    if not all(cell.count(":") == 1 for cell in cells):
-        return [
-            f"{file} is no RecBole atomic file: its first line should read user_id:token, item_id:token, ... separated by tabs"
-        ]
-    columns = [cell.split(":")[0] for cell in cells]
-    load = (config.get("load_col") or {}).get("inter") or []
-    wanted = dict.fromkeys([str(config["USER_ID_FIELD"]), str(config["ITEM_ID_FIELD"]), *load])
-    absent = [name for name in wanted if name not in columns]
-    if not absent:
-        return []
-    return [
-        f"{file} has no column {', '.join(absent)} (found {', '.join(columns)}): set load_col, USER_ID_FIELD or ITEM_ID_FIELD"
+        *problems,
+        f"dataset {_name(dataset)}: no {', '.join(missing)} in {folder.absolute()}"
+        f"{nearest(dataset, [*here, *downloads, 'ml-100k'])}; set --data_path to the folder that contains {dataset}{os.sep}",
     ]

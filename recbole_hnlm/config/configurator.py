@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import numpy as np
+import recbole
 import torch
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
 
+from recbole_hnlm.config.checkpoint_keys import keys_to_repeat, llm_places, taken_from_checkpoint
 from recbole_hnlm.config.checks import (
     LAUNCHER_KEYS,
     UNLISTED_KEYS,
@@ -22,10 +25,12 @@ from recbole_hnlm.config.checks import (
     check_pickled_caches,
     check_resume,
     check_secrets,
-    check_types,
+    dataset_folder,
 )
+from recbole_hnlm.config.normalize import normalize
 from recbole_hnlm.config.reading import given_unread, unread_text
 from recbole_hnlm.config.settings import HNLMSettings, setting_names, settings_of
+from recbole_hnlm.config.value_checks import check_files, check_packages, check_training, check_types
 from recbole_hnlm.utils.errors import ConfigError
 from recbole_hnlm.utils.paths import properties_dir
 from recbole_hnlm.utils.registry import (
@@ -36,7 +41,16 @@ from recbole_hnlm.utils.registry import (
     model_yamls,
     negative_sampler_keys,
 )
-from recbole_hnlm.utils.values import ConfigLoader, load_yaml, merge, parse_value, plain, split_argv
+from recbole_hnlm.utils.values import (
+    ConfigLoader,
+    load_yaml,
+    merge,
+    parse_value,
+    plain,
+    refuse_unbounded,
+    split_argv,
+    without_null_words,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,6 +83,15 @@ def _text_choices(key: str) -> tuple[str, ...] | None:
     if get_origin(field.annotation) is Literal:
         return get_args(field.annotation)
     return () if set(get_args(field.annotation) or (field.annotation,)) <= {str, type(None)} else None
+
+
+def _model_keys(model: str) -> set[str]:
+    """Return the keys of a model's YAML files, RecBole's and ours."""
+    if not model.isidentifier():
+        return set()
+    folders = (Path(recbole.__file__).parent / "properties", properties_dir())
+    files = [folder / "model" / f"{model}.yaml" for folder in folders]
+    return {key for file in files if file.is_file() for key in load_yaml(file)}
 
 
 class Config(RecBoleConfig):
@@ -111,12 +134,16 @@ class Config(RecBoleConfig):
         strict: bool = True,
     ) -> None:
         self._argv = tuple(argv)
-        self._saved = saved or {"given": {}, "defaults": {}}
+        # A checkpoint's configuration: see recbole_hnlm.config.checkpoint_keys for what of it is taken.
+        self._stored = saved
+        name = model.__name__ if isinstance(model, type) else str(model)
+        self._saved = taken_from_checkpoint(saved, _model_keys(name)) if saved is not None else {"given": {}, "defaults": {}}
         self._texts: dict[str, str] = {}
         self._strict = strict
         self.unread: dict[str, str] = {}
         if isinstance(config_file_list, str):
             raise ConfigError(f"config_file_list: expected a list of files, got the text {config_file_list!r}")
+        refuse_unbounded(config_dict, "config_dict")
         super().__init__(model, dataset, config_file_list, copy.deepcopy(dict(config_dict or {})))
 
     @property
@@ -132,7 +159,9 @@ class Config(RecBoleConfig):
         left_out = {"model", "dataset", "MODEL_TYPE", "resume", *LAUNCHER_KEYS}
         given = {key: self._requested[key] for key in self.external_config_dict if key not in left_out}
         defaults = {key: value for key, value in self.internal_config_dict.items() if key not in left_out}
-        return {"given": plain(given), "defaults": plain(defaults)}
+        plain_parts = {"given": plain(given), "defaults": plain(defaults)}
+        # Where the LLM's vectors lay is stored for the message that asks to name the place again; it is never obeyed.
+        return {**taken_from_checkpoint(plain_parts, _model_keys(self.model)), "places": llm_places(plain_parts["given"])}
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -162,7 +191,9 @@ class Config(RecBoleConfig):
     def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
         merged: dict[str, Any] = dict(self._saved["given"])
         for file in file_list or ():
-            merged = merge(merged, load_yaml(file))
+            content = load_yaml(file)
+            self._texts.update({key: value for key, value in content.items() if isinstance(value, str)})
+            merged = merge(merged, without_null_words(content))
         return merged
 
     def _load_cmd_line(self) -> dict[str, Any]:
@@ -236,7 +267,7 @@ class Config(RecBoleConfig):
 
     def _set_default_parameters(self) -> None:
         final = self.final_config_dict
-        _as_lists(final)
+        normalize(final, self.internal_config_dict)
         self._requested = copy.deepcopy(final)
         problems = self._problems()
         if problems:
@@ -251,7 +282,7 @@ class Config(RecBoleConfig):
         ours = set(setting_names())
         known = set(self.internal_config_dict) | LAUNCHER_KEYS | UNLISTED_KEYS | {"model", "dataset"}
         known |= {key for keys in self.parameters.values() for key in keys}
-        recboles = {key: value for key, value in external.items() if key not in ours}
+        recboles = {key: final[key] for key in external if key not in ours}
         problems = check_keys(external, known)
         if problems and is_from_outside(self.model_class) and not model_yaml(self.model_class).is_file():
             problems.append(f"keys of {self.model}'s own are declared in {model_yaml(self.model_class)}, which does not exist")
@@ -261,12 +292,20 @@ class Config(RecBoleConfig):
         problems += check_secrets(final)
         problems += check_resume(final)
         problems += check_metrics(final)
-        problems += check_dataset(self.dataset, final)
+        problems += (
+            check_training(final)
+            + check_packages(self.model, final)
+            + check_files(self.model, final, dataset_folder(self.dataset, str(final["data_path"])))
+        )
+        problems += check_dataset(self.dataset, final, self.model_class)
         problems += self._unread_problems()
         try:
-            settings_of(self)
+            settings = settings_of(self)
+            # Ranking may read vectors of texts; those of hard negatives are for training alone.
+            if self._stored is not None and (settings.text_score_weight > 0 or settings.model_reads_texts):
+                problems += self._places_to_repeat()
         except ConfigError as error:
-            problems.append(str(error))
+            problems.append(str(error)[:2000])
         return problems
 
     def _unread_problems(self) -> list[str]:
@@ -280,6 +319,12 @@ class Config(RecBoleConfig):
         if of_files and int(final.get("local_rank") or 0) == 0:
             _logger.warning("configuration files: %s", "; ".join(unread_text(of_files)))
         return unread_text({key: reason for key, reason in self.unread.items() if key in own})
+
+    def _places_to_repeat(self) -> list[str]:
+        repeat = keys_to_repeat(self._stored or {}, self.final_config_dict)
+        if not repeat:
+            return []
+        return [f"the checkpoint's model ranks with vectors of texts whose place no file may choose: repeat {' '.join(repeat)}"]
 
     def _set_train_neg_sample_args(self) -> None:
         try:
@@ -354,13 +399,3 @@ def _own_gpu(local_rank: int) -> torch.device:
         )
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
-
-
-def _as_lists(final: dict[str, Any]) -> None:
-    """Make ``topk`` and ``metrics`` lists: ``--topk=5,10`` and ``--metrics=Recall,NDCG`` are accepted."""
-    topk, metrics = final.get("topk"), final.get("metrics")
-    if isinstance(topk, (int, tuple)) and not isinstance(topk, bool):
-        final["topk"] = list(topk) if isinstance(topk, tuple) else [topk]
-    if isinstance(metrics, (str, tuple)):
-        parts = metrics.split(",") if isinstance(metrics, str) else metrics
-        final["metrics"] = [str(part).strip() for part in parts if str(part).strip()]

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from recbole_hnlm.utils.errors import DataError
-from recbole_hnlm.utils.files import exclusive_writer
+from recbole_hnlm.utils.files import exclusive_writer, refuse_objects
 from recbole_hnlm.utils.paths import recbole_downloads
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ __all__ = ["ensure_dataset", "fetch", "unpack"]
 _BLOCK_BYTES = 1 << 20
 _SILENCE_SECONDS = 60.0
 _PLACE = ".downloads"  # beside the datasets, so that a rename moves finished files
+# Atomic files shrink about tenfold; small archives may do better.
+_MOST_RATIO, _ALWAYS_BYTES, _MOST_BYTES = 100, 64 << 20, 256 << 30
 _AGAIN = "nothing was kept: run the same command again"
 _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 _logger = logging.getLogger(__name__)
@@ -170,11 +172,25 @@ def unpack(archive: Path, folder: Path, url: str) -> None:
             entries = content.infolist()
             for entry in entries:
                 _refuse_unsafe(entry, url)
-            _require_room(archive.parent, sum(entry.file_size for entry in entries), url)
+            size = sum(entry.file_size for entry in entries)
+            _refuse_bomb(size, archive.stat().st_size, url)
+            _require_room(archive.parent, size, url)
             folder.mkdir()
+            # No entry yields more bytes than it declares: zipfile stops there and compares the checksum.
             content.extractall(folder)
     except _BROKEN_ZIP as error:
         raise DataError(f"{url} is no intact zip archive ({error}); {_AGAIN}") from error
+    for path in sorted(folder.rglob("*.npy")):
+        refuse_objects(path)
+
+
+def _refuse_bomb(size: int, packed: int, url: str) -> None:
+    limit = min(max(_ALWAYS_BYTES, _MOST_RATIO * packed), _MOST_BYTES)
+    if size > limit:
+        raise DataError(
+            f"the archive {url} of {packed:,} bytes unpacks to {size:,}, above the limit of {limit:,} ({_MOST_RATIO} times its "
+            f"size): it is not unpacked, and {_AGAIN}"
+        )
 
 
 def _refuse_unsafe(entry: zipfile.ZipInfo, url: str) -> None:

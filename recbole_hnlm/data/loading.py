@@ -12,12 +12,16 @@ from recbole.data.utils import create_samplers, get_dataloader
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import init_seed
 
+from recbole_hnlm.config.atomic_headers import read_header
 from recbole_hnlm.config.checks import check_dataset, interaction_files
 from recbole_hnlm.data.download import ensure_dataset
 from recbole_hnlm.utils.errors import ConfigError, DataError
 from recbole_hnlm.utils.results import Stopwatch
+from recbole_hnlm.utils.values import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from recbole_hnlm.config import Config
 
 __all__ = ["LoadedData", "load_data"]
@@ -82,7 +86,7 @@ def _download_if_absent(config: Config) -> None:
     """
     name, folder = config["dataset"], Path(config["data_path"])
     if ensure_dataset(name, folder, interaction_files(name, config.final_config_dict)):
-        problems = check_dataset(name, {**config.final_config_dict, "data_path": str(folder.parent)})
+        problems = check_dataset(name, {**config.final_config_dict, "data_path": str(folder.parent)}, config.model_class)
         if problems:
             raise ConfigError("; ".join(problems))
 
@@ -91,17 +95,50 @@ def _read_dataset(config: Config) -> Any:
     _download_if_absent(config)
     try:
         return getattr(config.model_class, "dataset_class", Dataset)(config)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"dataset {config['dataset']}: a file in {config['data_path']} is no RecBole atomic file: {reason}"
-        ) from error
-    except ValueError as error:
-        if "empty" not in str(error):
-            raise
-        raise DataError(
-            f"dataset {config['dataset']}: {str(error).rstrip('.')}; loosen val_interval or the *_inter_num_interval keys"
-        ) from error
+    except (ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
+        raise DataError(f"dataset {config['dataset']}: {_reading_problem(config, error)}") from error
+
+
+def _reading_problem(config: Config, error: Exception) -> str:
+    """Say in one line what RecBole stumbled over while it read and filtered: file, line and column where it is a cell."""
+    reason = " ".join(str(error).split())[:300].rstrip(".")
+    if "empty" in reason:
+        return f"{reason}; loosen val_interval or the *_inter_num_interval keys"
+    folder, name = Path(config["data_path"]), config["dataset"]
+    files = [folder / file for file in interaction_files(name, config.final_config_dict)]
+    files += [folder / f"{name}.{source}" for source in ("user", "item")]
+    cell = next((found for file in files if file.is_file() for found in _bad_cells(file, config)), None)
+    return cell or f"RecBole cannot read or filter the files in {folder}: {type(error).__name__}: {reason}"
+
+
+def _bad_cells(file: Path, config: Config) -> Iterator[str]:
+    """Yield what is wrong in an atomic file's rows: bytes of another encoding, too many fields, a float that is none."""
+    separator, encoding = config["field_separator"], config["encoding"] or "utf-8"
+    types = read_header(file, config["encoding"], separator)
+    columns = list(types)
+    try:
+        with file.open(encoding=encoding) as lines:
+            next(lines)
+            for number, line in enumerate(lines, start=2):
+                cells = line.rstrip("\r\n").split(separator)
+                if len(cells) > len(columns):
+                    yield f"{file}, line {number}: {len(cells)} fields, expected {len(columns)}"
+                for column, cell in zip(columns, cells, strict=False):
+                    if types[column] == "float" and cell.strip() and not _is_float(cell):
+                        yield (
+                            f"{file}, line {number}, column {column}: {shown(cell)} is no number; write a number (times as "
+                            "seconds), leave the cell empty, or leave the column out with load_col"
+                        )
+    except UnicodeDecodeError:
+        yield f"{file} is not encoded in {encoding}: name its encoding, such as --encoding=gbk or --encoding=latin-1"
+
+
+def _is_float(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _order_by_exact_time(config: Config, dataset: Any) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import scipy.sparse
 import torch
 
+from recbole_hnlm.config.checkpoint_keys import check_names
 from recbole_hnlm.utils.errors import ArtifactError
 from recbole_hnlm.utils.files import replacing
 
@@ -38,6 +39,25 @@ FORMAT = "recbole-hnlm-checkpoint-1"
 _KIND = "__kind__"
 _MAX_COUNTER_NUMBERS = 100_000
 _REQUIRED = ("model", "dataset", "config", "epoch", "state_dict", "other_parameter")
+_NONE = type(None)
+_KINDS: dict[str, tuple[type, ...]] = {
+    "model": (str,),
+    "dataset": (str,),
+    "config": (dict,),
+    "epoch": (int,),
+    "state_dict": (dict,),
+    "split_fingerprint": (str, _NONE),
+    "best_epoch": (int, _NONE),
+    "cur_step": (int,),
+    "best_valid_score": (int, float),
+    "best_valid_result": (dict, _NONE),
+    "train_loss": (dict,),
+    "counters": (dict,),
+    "optimizers": (dict,),
+    "current_optimizer": (str, _NONE),
+    "rng": (dict,),
+    "loader": (dict,),
+}
 
 
 def encode(value: Any) -> Any:
@@ -161,7 +181,22 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     absent = [name for name in _REQUIRED if name not in content]
     if absent:
         raise ArtifactError(f"checkpoint {file} lacks {', '.join(absent)}; train again")
+    _check_fields(content, file)
     return content
+
+
+def _check_fields(content: dict[str, Any], file: Path) -> None:
+    wrong = [name for name, kinds in _KINDS.items() if name in content and not isinstance(content[name], kinds)]
+    if wrong:
+        name = wrong[0]
+        raise ArtifactError(f"checkpoint {file} is damaged: {name} is of type {type(content[name]).__name__}; train again")
+    check_names(content["model"], content["dataset"])
+    tensors = content["state_dict"]
+    if not all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in tensors.items()):
+        raise ArtifactError(f"checkpoint {file} is damaged: state_dict holds something that is no tensor; train again")
+    endless = [key for key, value in tensors.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+    if endless:
+        raise ArtifactError(f"checkpoint {file}: {endless[0]} holds numbers that are not finite; train again")
 
 
 def load_weights(model: Any, checkpoint: dict[str, Any], path: str | Path, *, for_scoring: bool = False) -> None:

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from filelock import FileLock, Timeout
 
-from recbole_hnlm.utils.errors import ArtifactError
+from recbole_hnlm.utils.errors import ArtifactError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -30,6 +31,7 @@ __all__ = [
     "exclusive_writer",
     "file_digest",
     "read_json",
+    "refuse_objects",
     "replacing",
     "swapped_in",
     "text_digest",
@@ -266,3 +268,18 @@ class JsonlArtifact:
             )
         with self.path.open("rb") as file:
             return [json.loads(line.decode("utf-8", "surrogatepass")) for line in file]
+
+
+def refuse_objects(path: Path) -> None:
+    """Refuse a NumPy file that is no plain array of numbers: arrays of objects are pickles, which run code when loaded.
+
+    Raises:
+        DataError: it holds objects, or is no NumPy file.
+    """
+    try:
+        np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(
+            f"{path} is no plain array of numbers (it may hold a pickle, which runs code) and is not loaded; write it with "
+            "numpy.save from an array of floats"
+        ) from error

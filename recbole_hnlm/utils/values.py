@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import re
+import reprlib
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,19 @@ from recbole_hnlm.utils.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["NESTED_KEYS", "ConfigLoader", "load_yaml", "merge", "parse_value", "plain", "redact", "split_argv"]
+__all__ = [
+    "NESTED_KEYS",
+    "ConfigLoader",
+    "load_yaml",
+    "merge",
+    "parse_value",
+    "plain",
+    "redact",
+    "refuse_unbounded",
+    "shown",
+    "split_argv",
+    "without_null_words",
+]
 
 # RecBole's dictionaries whose sub-keys are settings of their own: given in part, they are merged over the defaults.
 NESTED_KEYS: dict[str, frozenset[str]] = {
@@ -29,8 +42,23 @@ _WORDS = {"true": True, "false": False, "null": None, "none": None, "~": None}
 _LITERALS = (str, bool, int, float, list, tuple, dict, type(None))
 
 
+_SHOWN_CHARS = 80
+_MOST_PARTS, _MOST_LEVELS = 100_000, 50
+_repr = reprlib.Repr()
+_repr.maxlevel, _repr.maxdict, _repr.maxlist, _repr.maxtuple, _repr.maxset = 4, 20, 20, 20, 20
+_repr.maxstring = _repr.maxother = _repr.maxlong = _SHOWN_CHARS
+
+
 class ConfigLoader(yaml.SafeLoader):
     """YAML's safe loader, which also reads ``1e-5`` as a float (YAML 1.1 asks for ``1.0e-5``)."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Resolve merge keys (``<<``), whose aliases of aliases could double a mapping at every level."""
+        super().flatten_mapping(node)
+        if len(node.value) > _MOST_PARTS:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a mapping has more than {_MOST_PARTS:,} keys", node.start_mark
+            )
 
 
 ConfigLoader.add_implicit_resolver(
@@ -38,10 +66,54 @@ ConfigLoader.add_implicit_resolver(
 )
 
 
+def shown(value: Any) -> str:
+    """Write a value for a message: one line of at most 80 characters, whatever its size or depth."""
+    text = " ".join(_repr.repr(value).split())
+    return text if len(text) <= _SHOWN_CHARS else f"{text[: _SHOWN_CHARS - 3]}..."
+
+
+def refuse_unbounded(value: Any, where: str) -> None:
+    """Refuse values that contain themselves, are nested too deep or, through YAML aliases, stand for too many parts.
+
+    Args:
+        value: anything; lists, tuples and dictionaries are looked into, each object once.
+        where: what holds the value, for the message.
+
+    Raises:
+        ConfigError: deeper than 50 levels, or more than 100,000 parts when written out.
+    """
+    sizes: dict[int, int] = {}
+
+    def size(part: Any, level: int) -> int:
+        if not isinstance(part, (list, tuple, dict)):
+            return 1
+        if level > _MOST_LEVELS:
+            raise ConfigError(f"{where}: values are nested deeper than {_MOST_LEVELS} levels or contain themselves")
+        if id(part) not in sizes:
+            parts = part.values() if isinstance(part, dict) else part
+            sizes[id(part)] = 1 + sum(size(item, level + 1) for item in parts)
+        return sizes[id(part)]
+
+    if size(value, 0) > _MOST_PARTS:
+        raise ConfigError(f"{where}: written out, its values have more than {_MOST_PARTS:,} parts (aliases of aliases?)")
+
+
+def without_null_words(value: Any) -> Any:
+    """Turn the text ``None`` (in any case) into null, also inside lists and dictionaries, as on the command line."""
+    if isinstance(value, str):
+        return None if value.strip().lower() == "none" else value
+    if isinstance(value, list):
+        return [without_null_words(item) for item in value]
+    return {key: without_null_words(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
 def parse_value(text: str) -> Any:
     """Read a value as a Python literal, else as a YAML list or mapping, else keep it as text.
 
     ``null``, ``none``, ``~``, ``true`` and ``false`` are understood in any case; nothing is ever evaluated.
+
+    Raises:
+        ConfigError: as :func:`refuse_unbounded`.
     """
     stripped = text.strip()
     if stripped.lower() in _WORDS:
@@ -49,7 +121,8 @@ def parse_value(text: str) -> Any:
     try:
         value = ast.literal_eval(stripped)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return _parse_collection(stripped, text)
+        value = _parse_collection(stripped, text)
+    refuse_unbounded(value, f"value {shown(stripped)}")
     return value if isinstance(value, _LITERALS) else text
 
 
@@ -58,8 +131,10 @@ def _parse_collection(stripped: str, text: str) -> Any:
         return text
     try:
         return yaml.load(stripped, Loader=ConfigLoader)  # noqa: S506 - ConfigLoader is a SafeLoader
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         return text
+    except RecursionError as error:
+        raise ConfigError(f"value {shown(stripped)}: lists or mappings are nested too deep to be read") from error
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
@@ -80,10 +155,15 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
         where = f", line {mark.line + 1}" if mark else ""
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigError(f"config file {path}{where}: not valid YAML: {what}") from error
+    except RecursionError as error:
+        raise ConfigError(f"config file {path}: lists or mappings are nested too deep to be read") from error
+    except ValueError as error:
+        raise ConfigError(f"config file {path}: a value cannot be read: {shown(str(error))}") from error
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise ConfigError(f"config file {path}: expected lines of `key: value`, got {type(content).__name__}")
+    refuse_unbounded(content, f"config file {path}")
     return content
 
 

@@ -34,6 +34,7 @@ class TeacherKeys(Section):
         Affects.ADAPTER,
         Reader.OURS,
         when=FINETUNED_ROUTE,
+        place=True,
         description="Items that a user did not interact with among which a hard negative of fine-tuning is chosen.",
     )
     teacher_guard_share: Share = key(

@@ -23,6 +23,7 @@ class LLMKeys(Section):
         Affects.LLM,
         Reader.OURS,
         when=LLM_ROUTES,
+        place=True,
         description="Who runs the LLM: this process (transformers) or an OpenAI-compatible server (openai).",
     )
     llm_model: str = key(
@@ -30,10 +31,16 @@ class LLMKeys(Section):
         Affects.LLM,
         Reader.OURS,
         when=LLM_ROUTES,
+        place=True,
         description="smollm2 (embedded), a folder, a hub id, or the name a server serves.",
     )
     llm_revision: str | None = key(
-        None, Affects.LLM, Reader.OURS, when=LLM_ROUTES, description="Revision of a hub model; null takes the default branch."
+        None,
+        Affects.LLM,
+        Reader.OURS,
+        when=LLM_ROUTES,
+        place=True,
+        description="Revision of a hub model; null takes the default branch.",
     )
     llm_base_url: str | None = key(
         None,

@@ -58,6 +58,7 @@ class VectorKeys(Section):
         "minilm",
         Affects.VECTORS,
         Reader.OURS,
+        place=True,
         description="minilm (embedded), a folder, or a hub id for sentence-transformers.",
     )
     encoder_batch_size: AtLeastOne = key(128, Affects.NOTHING, Reader.OURS, description="Texts that are encoded together.")
