@@ -34,7 +34,6 @@ class TeacherKeys(Section):
         Affects.ADAPTER,
         Reader.OURS,
         when=FINETUNED_ROUTE,
-        place=True,
         description="Items that a user did not interact with among which a hard negative of fine-tuning is chosen.",
     )
     teacher_guard_share: Share = key(
@@ -68,6 +67,7 @@ class FinetuneKeys(Section):
         Affects.ADAPTER,
         Reader.OURS,
         when=FINETUNED_ROUTE,
+        place=True,
         description="Folder of an adapter fine-tuned on another dataset, to be used here without fine-tuning; null fine-tunes.",
     )
     finetune_template: Literal["plain", "chat"] = key(
