@@ -21,7 +21,7 @@ from recbole_hnlm.finetune.teacher_training import WORKING_MODELS, model_keys, t
 from recbole_hnlm.model.hnlmlightgcn import HNLMLightGCN
 from recbole_hnlm.model.hnlmsgl import HNLMSGL
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError, HNLMError
-from recbole_hnlm.utils.files import exclusive_writer, write_json
+from recbole_hnlm.utils.files import exclusive_writer, write_manifest
 
 pytestmark = pytest.mark.usefixtures("workdir")
 
@@ -264,6 +264,7 @@ def test_damage_and_mismatch_are_one_line(make_config, train, tmp_path):
     teacher = ensure_teacher(config, train, tmp_path)
     place = tmp_path / "teacher" / teacher.digest
     vectors, manifest = (place / "vectors.safetensors").read_bytes(), json.loads((place / "manifest.json").read_text())
+    del manifest["manifest_sha256"]
 
     def refused(match):
         with pytest.raises(ArtifactError, match=match) as error:
@@ -272,23 +273,23 @@ def test_damage_and_mismatch_are_one_line(make_config, train, tmp_path):
         assert f"delete {place}" in str(error.value)
 
     (place / "vectors.safetensors").write_bytes(vectors[:-1] + bytes([vectors[-1] ^ 1]))
-    refused("is corrupt: its SHA-256 is not the manifest's")
+    refused("is corrupt or was edited: its SHA-256")
     (place / "vectors.safetensors").unlink()
     refused("cannot read .*No such file")
     (place / "vectors.safetensors").write_bytes(vectors)
-    write_json(place / "manifest.json", {**manifest, "digest": "0" * 16})
-    refused(f"holds teacher 0000000000000000, expected {teacher.digest}")
-    write_json(place / "manifest.json", {**manifest, "format": 99})
-    refused("not a teacher's manifest of this version")
+    write_manifest(place / "manifest.json", {**manifest, "digest": "0" * 16})
+    refused(f"is of teacher 0000000000000000, expected {teacher.digest}")
+    write_manifest(place / "manifest.json", {**manifest, "format": 99})
+    refused(r"manifest\.json: format is 99")
     (place / "manifest.json").write_text("{")
     refused("is corrupt")
-    write_json(place / "manifest.json", manifest)
+    write_manifest(place / "manifest.json", manifest)
     assert same(teacher, ensure_teacher(config, train, tmp_path))
 
 
 def test_stopped_between_the_files_it_is_no_teacher(make_config, train, tmp_path, trainings, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(teacher_module, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("recbole_hnlm.utils.files.write_manifest", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             ensure_teacher(make_config(), train, tmp_path)
     assert list(tmp_path.glob("teacher/*/vectors.safetensors"))

@@ -31,13 +31,8 @@ def folder(tmp_path_factory):
 def run_on_ml100k(folder, monkeypatch, model, **keys):
     monkeypatch.chdir(folder)
     fixed = {"topk": [10], "metrics": ["Recall", "NDCG"], "valid_metric": "NDCG@10", "learning_rate": 0.005, "eval_step": 1}
-<<<<<<< HEAD
     fixed |= {"seed": 2020, "show_progress": False, "negative_route": "none", "alignment_weight": 0.0}
-    return run(Config(model, "ml-100k", config_dict=fixed | keys)).record
-=======
-    fixed |= {"seed": 2020, "show_progress": False, "negative_route": "none"}
     return run(Config(model, "ml-100k", config_dict=fixed | keys, strict=False)).record
->>>>>>> wt_b
 
 
 def check(record, epochs):

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from recbole_hnlm.data.store_format import REBUILD_STORE, STORE_FORMAT, StoreIdentity, StoreKind, integer_keys, sampled_digest
+from recbole_hnlm.data.store_format import REBUILD_STORE, StoreIdentity, StoreKind, integer_keys, sampled_digest
 from recbole_hnlm.data.store_writer import VectorStoreWriter
 from recbole_hnlm.utils.errors import ArtifactError
-from recbole_hnlm.utils.files import file_digest, read_json
+from recbole_hnlm.utils.files import MANIFEST_FORMAT, file_digest, read_json, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["STORE_FORMAT", "StoreIdentity", "StoreKind", "VectorStore", "VectorStoreWriter", "read_manifest"]
+__all__ = ["StoreIdentity", "StoreKind", "VectorStore", "VectorStoreWriter"]
 
 _FULL_CHECK_BYTES = 256 << 20
 
@@ -66,8 +66,8 @@ class VectorStore:
         """
         if not (folder / "manifest.json").exists():
             return False
-        manifest = read_manifest(folder)
-        return all(manifest.get(name) == value for name, value in {"format": STORE_FORMAT, **asdict(expected)}.items())
+        manifest = _manifest_of(folder)
+        return all(manifest.get(name) == value for name, value in {"format": MANIFEST_FORMAT, **asdict(expected)}.items())
 
     @classmethod
     def open(cls, folder: Path, expected: StoreIdentity) -> VectorStore:
@@ -79,24 +79,18 @@ class VectorStore:
         Raises:
             ArtifactError: what is wrong (field, found, expected) and how to build the store again.
         """
-        manifest = read_manifest(folder)
-        for name, value in {"format": STORE_FORMAT, **asdict(expected)}.items():
+        manifest = _manifest_of(folder)
+        for name, value in {"format": MANIFEST_FORMAT, **asdict(expected)}.items():
             _check(folder, name, manifest.get(name), value)
-        try:
-            dim, count = int(manifest["dim"]), int(manifest["count"])
-            digests = dict(manifest["sha256"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ArtifactError(
-                f"{folder / 'manifest.json'} is corrupt ({error!r}); {REBUILD_STORE.format(folder=folder)}"
-            ) from error
+        dim, count, digests = manifest["dim"], manifest["count"], manifest["sha256"]
         names = ["keys.npy", *(f"tokens_{column}.json" for column in range(expected.key_columns))]
         for name in names:
-            _check(folder, f"SHA-256 of {name}", file_digest(folder / name), digests.get(name))
+            _check(folder, f"SHA-256 of {name}", file_digest(folder / name), digests[name])
         tables = [[str(token) for token in read_json(folder / name)] for name in names[1:]]
         keys = _load(folder / "keys.npy", None)
         _check(folder, "shape of keys.npy", list(keys.shape), [count, expected.key_columns])
         vectors_path = folder / "vectors.npy"
-        _check(folder, "bytes of vectors.npy", _size(vectors_path), manifest.get("vectors_bytes"))
+        _check(folder, "bytes of vectors.npy", _size(vectors_path), manifest["vectors_bytes"])
         vectors = _load(vectors_path, "r" if count else None)
         _check(folder, "type of vectors.npy", str(vectors.dtype), "float16")
         _check(folder, "shape of vectors.npy", list(vectors.shape), [count, dim])
@@ -104,7 +98,7 @@ class VectorStore:
         if vectors.nbytes <= _FULL_CHECK_BYTES:
             store.verify()
         sampled = sampled_digest(vectors_path, count, dim * 2)
-        _check(folder, "SHA-256 of sampled rows of vectors.npy", sampled, manifest.get("vectors_sampled_sha256"))
+        _check(folder, "SHA-256 of sampled rows of vectors.npy", sampled, manifest["vectors_sampled_sha256"])
         return store
 
     def verify(self) -> None:
@@ -114,7 +108,7 @@ class VectorStore:
             ArtifactError: a byte differs, for instance because rows were swapped.
         """
         found = file_digest(self.folder / "vectors.npy")
-        _check(self.folder, "SHA-256 of vectors.npy", found, self.manifest.get("vectors_sha256"))
+        _check(self.folder, "SHA-256 of vectors.npy", found, self.manifest["vectors_sha256"])
 
     def rows_of_tokens(self, tokens: Sequence[str] | NDArray[np.str_]) -> NDArray[np.int64]:
         """Rows of single-token keys: int64 ``[len(tokens)]``, -1 where there is no vector."""
@@ -162,19 +156,16 @@ class VectorStore:
         return rows
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def _manifest_of(folder: Path) -> dict[str, Any]:
     """Read a store's manifest.
 
     Raises:
-        ArtifactError: it is absent (the store was not finished) or not a JSON object.
+        ArtifactError: it is absent (the store was not finished) or damaged.
     """
     path = folder / "manifest.json"
     if not path.exists():
         raise ArtifactError(f"there is no finished store in {folder}; run `recbole-hnlm encode` to build it")
-    manifest = read_json(path)
-    if not isinstance(manifest, dict):
-        raise ArtifactError(f"{path} is corrupt (expected a JSON object); {REBUILD_STORE.format(folder=folder)}")
-    return manifest
+    return read_manifest(path, REBUILD_STORE.format(folder=folder))
 
 
 def _check(folder: Path, field: str, found: object, expected: object) -> None:

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["REBUILD_STORE", "STORE_FORMAT", "StoreIdentity", "StoreKind", "integer_keys", "sampled_digest"]
+__all__ = ["REBUILD_STORE", "StoreIdentity", "StoreKind", "integer_keys", "sampled_digest"]
 
-STORE_FORMAT = 1
 #: What to do about a store that is refused; to be formatted with its ``folder``.
 REBUILD_STORE = "delete {folder} and run `recbole-hnlm encode` with the same keys"
 StoreKind = Literal["pairs", "item_texts", "item_profiles", "user_profiles", "finetuned_items"]

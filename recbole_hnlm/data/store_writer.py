@@ -11,9 +11,9 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib import format as npy_format
 
-from recbole_hnlm.data.store_format import REBUILD_STORE, STORE_FORMAT, integer_keys, sampled_digest
+from recbole_hnlm.data.store_format import REBUILD_STORE, integer_keys, sampled_digest
 from recbole_hnlm.utils.errors import ArtifactError
-from recbole_hnlm.utils.files import disk_errors_reported, file_digest, read_json, write_json
+from recbole_hnlm.utils.files import disk_errors_reported, file_digest, read_json, write_json, write_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,7 +143,7 @@ class VectorStoreWriter:
             keys = np.load(self.keys_path, mmap_mode="r", allow_pickle=False)
             _refuse_duplicates(integer_keys(keys, [len(table) for table in self._tables]), self.partial)
             del keys
-            write_json(self.partial / "manifest.json", self._manifest())
+            write_manifest(self.partial / "manifest.json", self._manifest())
             (self.partial / "progress.json").unlink()
             retired = self.folder.with_name(self.folder.name + ".old")
             remove_store(retired)
@@ -155,7 +155,6 @@ class VectorStoreWriter:
     def _manifest(self) -> dict[str, Any]:
         names = ["keys.npy", *(f"tokens_{column}.json" for column in range(len(self._tables)))]
         return {
-            "format": STORE_FORMAT,
             **asdict(self.identity),
             "dim": self.dim,
             "count": self.count,

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
@@ -14,7 +13,7 @@ from recbole_hnlm.config.facts import Affects
 from recbole_hnlm.config.settings import keys_affecting
 from recbole_hnlm.llm.sharding import copy_whole, whole
 from recbole_hnlm.utils.errors import ArtifactError
-from recbole_hnlm.utils.files import file_digest, read_json, text_digest, write_atomically, write_json
+from recbole_hnlm.utils.files import Artifact, text_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,8 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["AdapterIdentity", "finetune_keys", "load_adapter", "put_state", "read_manifest", "save_adapter", "whole_state"]
 
-ADAPTER_FORMAT = 1
-_WEIGHTS, _MANIFEST = "adapter.safetensors", "manifest.json"
+
+def _stored(folder: Path) -> Artifact:
+    remedy = f"delete {folder} and fine-tune again"
+    return Artifact(folder / "adapter.safetensors", folder / "manifest.json", "adapter", remedy)
 
 
 def finetune_keys(settings: HNLMSettings) -> dict[str, Any]:
@@ -77,27 +78,20 @@ def save_adapter(
     Raises:
         ArtifactError: the folder cannot be written.
     """
-    digest = write_atomically(folder / _WEIGHTS, [save_tensors(dict(state))])
-    manifest = {"format": ADAPTER_FORMAT, "identity": asdict(identity), **details, "sha256": digest}
-    write_json(folder / _MANIFEST, manifest)
+    _stored(folder).write_bytes([save_tensors(dict(state))], {"identity": asdict(identity), **details})
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest of fine-tuned weights.
 
     Raises:
-        ArtifactError: there is none, or it is not one of ours.
+        ArtifactError: there is none, or it is damaged or of another format.
     """
-    if not (folder / _MANIFEST).exists():
-        raise ArtifactError(
-            f"{folder} holds no fine-tuned adapter (no {_MANIFEST}): run `recbole-hnlm finetune` with the same keys"
-        )
-    manifest = read_json(folder / _MANIFEST)
-    if not isinstance(manifest, dict) or manifest.get("format") != ADAPTER_FORMAT or "identity" not in manifest:
-        raise ArtifactError(
-            f"{folder / _MANIFEST} is no manifest of format {ADAPTER_FORMAT}: delete {folder} and fine-tune again"
-        )
-    return manifest
+    stored = _stored(folder)
+    if not stored.exists():
+        name = stored.manifest_path.name
+        raise ArtifactError(f"{folder} holds no fine-tuned adapter (no {name}): run `recbole-hnlm finetune` with the same keys")
+    return stored.manifest()
 
 
 def load_adapter(folder: Path, encoder: HardNegativeEncoder, identity: AdapterIdentity | None = None) -> dict[str, Any]:
@@ -121,14 +115,8 @@ def load_adapter(folder: Path, encoder: HardNegativeEncoder, identity: AdapterId
         raise ArtifactError(
             f"the adapter in {folder} belongs to something else: {'; '.join(wrong)}; delete it and fine-tune again"
         )
-    weights = folder / _WEIGHTS
-    if file_digest(weights) != manifest["sha256"]:
-        raise ArtifactError(f"{weights} is damaged: its SHA-256 is not the manifest's; delete {folder} and fine-tune again")
-    try:
-        state = load_tensors(weights.read_bytes())
-    except (SafetensorError, OSError) as error:
-        raise ArtifactError(f"{weights} cannot be read ({error}); delete {folder} and fine-tune again") from error
-    put_state(encoder, state, str(weights))
+    stored = _stored(folder)
+    put_state(encoder, load_tensors(stored.read_bytes()), str(stored.path))
     return manifest
 
 

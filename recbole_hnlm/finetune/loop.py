@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import SCHEDULER_NAME
@@ -20,6 +21,7 @@ from recbole_hnlm.llm.model_loading import compute_dtype
 from recbole_hnlm.llm.sharding import fsdp_requested
 from recbole_hnlm.utils.environment import is_out_of_memory
 from recbole_hnlm.utils.errors import ArtifactError, BackendError, HNLMError
+from recbole_hnlm.utils.files import disk_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,7 +150,11 @@ class _FinetuneTrainer(Trainer):
         from safetensors.torch import load_file  # noqa: PLC0415
 
         weights = Path(resume_from_checkpoint) / _WEIGHTS
-        put_state(self.accelerator.unwrap_model(model or self.model).encoder, load_file(weights), str(weights))
+        try:
+            state = load_file(weights)
+        except SafetensorError as error:
+            raise ArtifactError(f"{weights} is damaged ({error}); delete {weights.parent} and run again") from error
+        put_state(self.accelerator.unwrap_model(model or self.model).encoder, state, str(weights))
 
 
 def step_of(checkpoint: Path) -> int:
@@ -275,11 +281,9 @@ def finetune(
         if checkpoints:
             _logger.info("fine-tuning goes on from step %d", step_of(checkpoints[-1]))
         trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
-    except OSError as error:
-        raise ArtifactError(
-            f"cannot write a checkpoint below {folder}: {error.strerror or error}; make room, then run again"
-        ) from error
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+    except (OSError, SafetensorError, torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if (reason := disk_failure(error)) is not None:
+            raise ArtifactError(f"cannot write a checkpoint below {folder}: {reason}; make room, then run again") from error
         if not is_out_of_memory(error):
             raise
         raise BackendError(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from recbole_hnlm import __version__
@@ -18,7 +16,7 @@ from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.finetune.teacher_training import model_keys, teacher_config, train_teacher
 from recbole_hnlm.utils.environment import source_digest
 from recbole_hnlm.utils.errors import ArtifactError, HNLMError
-from recbole_hnlm.utils.files import MANIFEST_FORMAT, exclusive_writer, read_json, text_digest, write_atomically, write_json
+from recbole_hnlm.utils.files import MANIFEST_FORMAT, Artifact, exclusive_writer, text_digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +34,6 @@ TEACHER_ROOMS = (
     *("model", "negative_sampler", "trainer", "utils/kernels.py"),
 )
 _KIND = "teacher"
-_VECTORS, _MANIFEST = "vectors.safetensors", "manifest.json"
 _logger = logging.getLogger(__name__)
 
 
@@ -70,16 +67,17 @@ def ensure_teacher(config: Config, train_dataset: Dataset, folder: Path) -> Teac
     }
     digest = text_digest([_KIND, str(MANIFEST_FORMAT), json.dumps(made_from, sort_keys=True)])[:16]
     place = folder / _KIND / digest
-    if not (place / _MANIFEST).exists():
+    stored = Artifact(place / "vectors.safetensors", place / "manifest.json", _KIND, f"delete {place} and run again")
+    if not stored.exists():
         with exclusive_writer(folder / _KIND):
             # Another process may have built it while this one waited.
-            if not (place / _MANIFEST).exists():
-                _build(own, train_dataset, place, digest, made_from, show_progress=bool(config["show_progress"]))
-    return _read(place, digest)
+            if not stored.exists():
+                _build(own, train_dataset, stored, digest, made_from, show_progress=bool(config["show_progress"]))
+    return _read(stored, digest)
 
 
 def _build(
-    config: Config, train_dataset: Dataset, place: Path, digest: str, made_from: dict[str, Any], *, show_progress: bool
+    config: Config, train_dataset: Dataset, stored: Artifact, digest: str, made_from: dict[str, Any], *, show_progress: bool
 ) -> None:
     start = time.perf_counter()
     _logger.info("training teacher %s for %s epochs", made_from["model"], made_from["epochs"])
@@ -89,29 +87,15 @@ def _build(
     if not (np.isfinite(users).all() and np.isfinite(items).all()):
         raise HNLMError(f"teacher {made_from['model']} ended with vectors that are not finite: choose another teacher_model")
     seconds = time.perf_counter() - start
-    sha256 = write_atomically(place / _VECTORS, [save({"user_vectors": users, "item_vectors": items})])
-    # Last, so that a teacher without a manifest is none.
-    content = {"format": MANIFEST_FORMAT, "kind": _KIND, "digest": digest, "made_from": made_from, "version": __version__}
+    content = {"digest": digest, "made_from": made_from, "version": __version__, "loss": losses, "seconds": round(seconds, 3)}
     shapes = {"users": list(users.shape), "items": list(items.shape)}
-    write_json(place / _MANIFEST, {**content, "shapes": shapes, "loss": losses, "seconds": round(seconds, 3), "sha256": sha256})
+    stored.write_bytes([save({"user_vectors": users, "item_vectors": items})], {**content, "shapes": shapes})
     _logger.info("teacher %s: loss %.4f to %.4f in %.1f s", made_from["model"], losses[0], losses[-1], seconds)
 
 
-def _read(place: Path, digest: str) -> Teacher:
-    manifest = read_json(place / _MANIFEST)
-    remedy = f"delete {place} and run again"
-    if not isinstance(manifest, dict) or manifest.get("kind") != _KIND or manifest.get("format") != MANIFEST_FORMAT:
-        raise ArtifactError(f"{place / _MANIFEST} is not a teacher's manifest of this version; {remedy}")
-    if manifest.get("digest") != digest:
-        raise ArtifactError(f"{place} holds teacher {manifest.get('digest')}, expected {digest}; {remedy}")
-    try:
-        content = (place / _VECTORS).read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"cannot read {place / _VECTORS}: {error.strerror}; {remedy}") from error
-    if hashlib.sha256(content).hexdigest() != manifest.get("sha256"):
-        raise ArtifactError(f"{place / _VECTORS} is corrupt: its SHA-256 is not the manifest's; {remedy}")
-    try:
-        tensors = load(content)
-        return Teacher(tensors["user_vectors"], tensors["item_vectors"], digest, manifest["made_from"]["model"])
-    except (SafetensorError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{place} is no teacher of this version ({error}); {remedy}") from error
+def _read(stored: Artifact, digest: str) -> Teacher:
+    manifest = stored.manifest()
+    if manifest["digest"] != digest:
+        raise ArtifactError(f"{stored.manifest_path} is of teacher {manifest['digest']}, expected {digest}; {stored.remedy}")
+    tensors = load(stored.read_bytes())
+    return Teacher(tensors["user_vectors"], tensors["item_vectors"], digest, manifest["made_from"]["model"])

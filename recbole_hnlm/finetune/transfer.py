@@ -20,13 +20,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from scipy.linalg import orthogonal_procrustes
 from sklearn.linear_model import RidgeCV
 
 from recbole_hnlm.utils.errors import ArtifactError
-from recbole_hnlm.utils.files import file_digest, read_json, text_digest, write_atomically, write_json
+from recbole_hnlm.utils.files import Artifact, text_digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,9 +36,12 @@ if TYPE_CHECKING:
 
 __all__ = ["TextMap", "fit_text_map", "rotated", "rotation_onto"]
 
-_FORMAT = 1
-_WEIGHTS, _MANIFEST = "text_map.safetensors", "text_map.json"
 _PENALTIES = np.logspace(-3, 3, 13)
+
+
+def _stored(folder: Path) -> Artifact:
+    remedy = "delete it and run `recbole-hnlm finetune` on its dataset again, which writes the map anew"
+    return Artifact(folder / "text_map.safetensors", folder / "text_map.json", "text map", remedy)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class TextMap:
     @staticmethod
     def exists(folder: Path) -> bool:
         """Whether a map was saved beside an adapter."""
-        return (folder / _MANIFEST).exists()
+        return _stored(folder).exists()
 
     def save(self, folder: Path, dataset: str) -> None:
         """Write the map beside the adapter whose teacher it belongs to, then its manifest.
@@ -73,9 +75,8 @@ class TextMap:
         Raises:
             ArtifactError: the folder cannot be written.
         """
-        digest = write_atomically(folder / _WEIGHTS, [save({"weight": self.weight, "bias": self.bias})])
-        content = {"format": _FORMAT, "dataset": dataset, "text_encoder": self.encoder, "explained": self.explained}
-        write_json(folder / _MANIFEST, {**content, "sha256": digest})
+        content = {"dataset": dataset, "text_encoder": self.encoder, "explained": self.explained}
+        _stored(folder).write_bytes([save({"weight": self.weight, "bias": self.bias})], content)
 
     @classmethod
     def read(cls, folder: Path) -> tuple[TextMap, dict[str, Any]]:
@@ -84,24 +85,14 @@ class TextMap:
         Raises:
             ArtifactError: it is absent, damaged or of another format.
         """
-        remedy = "run `recbole-hnlm finetune` on its dataset again, which writes the map anew"
-        if not cls.exists(folder):
+        stored = _stored(folder)
+        if not stored.exists():
             raise ArtifactError(
-                f"the adapter in {folder} has no {_MANIFEST}, without which it cannot change datasets: {remedy}"
+                f"the adapter in {folder} has no {stored.manifest_path.name}, without which it cannot change datasets: run "
+                "`recbole-hnlm finetune` on its dataset again, which writes the map"
             )
-        manifest = read_json(folder / _MANIFEST)
-        if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
-            raise ArtifactError(f"{folder / _MANIFEST} is no text map of format {_FORMAT}: delete it and {remedy}")
-        weights = folder / _WEIGHTS
-        if file_digest(weights) != manifest.get("sha256"):
-            raise ArtifactError(
-                f"{weights} is damaged: its SHA-256 is not the manifest's; delete {folder / _MANIFEST} and {remedy}"
-            )
-        try:
-            tensors = load(weights.read_bytes())
-            return cls(tensors["weight"], tensors["bias"], manifest["text_encoder"], manifest["explained"]), manifest
-        except (SafetensorError, OSError, KeyError) as error:
-            raise ArtifactError(f"{folder / _MANIFEST} cannot be used ({error}): delete it and {remedy}") from error
+        manifest, tensors = stored.manifest(), load(stored.read_bytes())
+        return cls(tensors["weight"], tensors["bias"], manifest["text_encoder"], manifest["explained"]), manifest
 
 
 def fit_text_map(texts: NDArray[np.floating[Any]], vectors: NDArray[np.floating[Any]], encoder: str) -> TextMap:

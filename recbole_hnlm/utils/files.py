@@ -26,21 +26,29 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MANIFEST_FORMAT",
+    "Artifact",
     "JsonlArtifact",
     "disk_errors_reported",
+    "disk_failure",
     "exclusive_writer",
     "file_digest",
     "read_json",
+    "read_manifest",
     "refuse_objects",
     "replacing",
     "swapped_in",
     "text_digest",
     "write_atomically",
     "write_json",
+    "write_manifest",
 ]
 
-MANIFEST_FORMAT = 1
+# 2: manifests carry a digest of their own entries.
+MANIFEST_FORMAT = 2
+_SEAL = "manifest_sha256"
 _BLOCK_BYTES = 1 << 20
+# How the writers of torch (two ways) and of safetensors put a failed write.
+_WRITER_MARKS = ("unexpected pos", "PytorchStreamWriter", "Error while serializing: I/O error")
 _logger = logging.getLogger(__name__)
 
 
@@ -70,6 +78,16 @@ def swapped_in(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def disk_failure(error: Exception) -> str | None:
+    """Return why the disk did not take a write, or None for an error that is not the disk's.
+
+    ``torch.save`` and safetensors raise errors of their own, which say no more than where their writer stopped.
+    """
+    if isinstance(error, OSError):
+        return "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+    return "the disk is full or refused the write" if any(mark in str(error) for mark in _WRITER_MARKS) else None
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """As :func:`swapped_in`, with a failed write reported as one line.
@@ -81,9 +99,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
     try:
         with swapped_in(target) as partial:
             yield partial
-    except OSError as error:
-        what = "the disk is full" if error.errno == errno.ENOSPC else str(error)
-        raise ArtifactError(f"cannot write {target}: {what}; free space or choose another folder, then run again") from error
+    except Exception as error:
+        if (reason := disk_failure(error)) is None:
+            raise
+        raise ArtifactError(f"cannot write {target}: {reason}; free space or choose another folder, then run again") from error
 
 
 @contextmanager
@@ -95,8 +114,9 @@ def disk_errors_reported(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except Exception as error:
+        if (reason := disk_failure(error)) is None:
+            raise
         raise ArtifactError(
             f"cannot write below {path}: {reason}; what was finished is kept: make room there or choose another folder "
             "with --artifact_dir, then run the same command again"
@@ -133,8 +153,12 @@ def write_json(path: Path, content: Any) -> str:
     return write_atomically(path, [json.dumps(content, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")])
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, remedy: str = "delete its folder and run the stage again") -> Any:
     """Read a JSON file of an artefact.
+
+    Args:
+        path: the file.
+        remedy: what to do when it cannot be used; ends the error's line.
 
     Raises:
         ArtifactError: the file is absent, unreadable or not JSON.
@@ -142,9 +166,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes().decode("utf-8", "surrogatepass"))
     except FileNotFoundError as error:
-        raise ArtifactError(f"{path} is missing: its folder is not a finished artefact") from error
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path} is corrupt ({error}): delete {path.parent} and run the stage again") from error
+        raise ArtifactError(f"{path} is missing: its folder is not a finished artefact; {remedy}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} is corrupt ({error}); {remedy}") from error
 
 
 def file_digest(path: Path) -> str:
@@ -197,51 +221,129 @@ def exclusive_writer(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def write_manifest(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a manifest: ``content``, the format, and a digest over both, so that no entry can change unnoticed.
+
+    Raises:
+        ArtifactError: the file cannot be written.
+    """
+    manifest = {"format": MANIFEST_FORMAT, **content}
+    write_json(path, {**manifest, _SEAL: _manifest_digest(manifest)})
+
+
+def read_manifest(path: Path, remedy: str) -> dict[str, Any]:
+    """Read a manifest; one of this format is complete and as it was written.
+
+    Args:
+        path: the manifest.
+        remedy: what to do when it cannot be used; ends the error's line.
+
+    Raises:
+        ArtifactError: it is absent, not a JSON object, or of this format and damaged. Another format is the caller's to refuse.
+    """
+    manifest = read_json(path, remedy)
+    if not isinstance(manifest, dict):
+        raise ArtifactError(f"{path} is corrupt (found {type(manifest).__name__}, expected a JSON object); {remedy}")
+    seal = manifest.pop(_SEAL, None)
+    if manifest.get("format") == MANIFEST_FORMAT and (found := _manifest_digest(manifest)) != seal:
+        raise ArtifactError(
+            f"{path} is corrupt or was edited: the SHA-256 of its entries is {found[:12]}..., it says {str(seal)[:12]}...; "
+            f"{remedy}"
+        )
+    return manifest
+
+
+def _manifest_digest(manifest: Mapping[str, Any]) -> str:
+    # Through JSON once, since reading turns keys into texts and tuples into lists.
+    plain = json.loads(json.dumps(manifest))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
-class JsonlArtifact:
-    """A JSON-lines file with a manifest beside it (``NAME.jsonl`` and ``NAME.manifest.json``).
+class Artifact:
+    """A file and the manifest that describes it.
 
     Attributes:
-        folder: folder of both files.
-        name: file name without suffix.
+        path: the file.
+        manifest_path: the manifest, written after the file it describes.
+        kind: what it is, such as ``teacher``; a manifest of another kind is refused.
+        remedy: what to do when either cannot be used; ends every error's line.
     """
 
-    folder: Path
-    name: str
+    path: Path
+    manifest_path: Path
+    kind: str
+    remedy: str
 
-    @property
-    def path(self) -> Path:
-        """The JSON-lines file."""
-        return self.folder / f"{self.name}.jsonl"
+    def exists(self) -> bool:
+        """Whether the artefact was finished; :meth:`read_bytes` checks it."""
+        return self.manifest_path.exists()
 
-    @property
-    def manifest_path(self) -> Path:
-        """The manifest, written after the file it describes."""
-        return self.folder / f"{self.name}.manifest.json"
-
-    def is_made_from(self, inputs: str) -> bool:
-        """Whether the artefact is complete and was made from inputs with this digest.
+    def write_bytes(self, chunks: Iterable[bytes], manifest: Mapping[str, Any]) -> None:
+        """Write the content, which is streamed, then the manifest with its digest.
 
         Raises:
-            ArtifactError: the manifest is not JSON.
+            ArtifactError: a file cannot be written.
         """
-        if not self.manifest_path.exists():
-            return False
-        manifest = self.manifest()
-        if manifest.get("format") != MANIFEST_FORMAT or manifest.get("inputs") != inputs:
-            return False
-        return self.path.exists() and file_digest(self.path) == manifest.get("sha256")
+        digest = write_atomically(self.path, chunks)
+        write_manifest(self.manifest_path, {"kind": self.kind, **manifest, "sha256": digest})
 
     def manifest(self) -> dict[str, Any]:
         """Read the manifest.
 
         Raises:
-            ArtifactError: the manifest is absent or not a JSON object.
+            ArtifactError: it is absent, damaged, or of another format or kind.
         """
-        content = read_json(self.manifest_path)
-        if not isinstance(content, dict):
-            raise ArtifactError(f"{self.manifest_path} is corrupt (expected a JSON object): delete it and run the stage again")
+        manifest = read_manifest(self.manifest_path, self.remedy)
+        for name, expected in {"format": MANIFEST_FORMAT, "kind": self.kind}.items():
+            if (found := manifest.get(name)) != expected:
+                raise ArtifactError(f"{self.manifest_path}: {name} is {str(found)[:80]}, expected {expected}; {self.remedy}")
+        return manifest
+
+    def read_bytes(self) -> bytes:
+        """Read the content after checking it against the manifest.
+
+        Raises:
+            ArtifactError: the manifest cannot be used, or the file is absent or not the one that it describes.
+        """
+        expected = str(self.manifest()["sha256"])
+        try:
+            content = self.path.read_bytes()
+        except OSError as error:
+            raise ArtifactError(f"cannot read {self.path}: {error.strerror}; {self.remedy}") from error
+        found = hashlib.sha256(content).hexdigest()
+        if found != expected:
+            raise ArtifactError(
+                f"{self.path} is corrupt or was edited: its SHA-256 is {found[:12]}..., its manifest says {expected[:12]}...; "
+                f"{self.remedy}"
+            )
         return content
+
+
+class JsonlArtifact(Artifact):
+    """JSON lines, ``NAME.jsonl``, with ``NAME.manifest.json`` beside them.
+
+    Args:
+        folder: folder of both files.
+        name: file name without suffix.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        remedy = "delete both and run the stage again (replies come back from the cache)"
+        super().__init__(folder / f"{name}.jsonl", folder / f"{name}.manifest.json", "replies", remedy)
+
+    def is_made_from(self, inputs: str) -> bool:
+        """Whether the artefact is complete and was made from inputs with this digest.
+
+        Raises:
+            ArtifactError: the manifest is damaged.
+        """
+        if not self.exists():
+            return False
+        manifest = read_manifest(self.manifest_path, self.remedy)
+        if manifest.get("format") != MANIFEST_FORMAT or manifest.get("inputs") != inputs:
+            return False
+        return self.path.exists() and file_digest(self.path) == manifest["sha256"]
 
     def write(self, rows: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any]) -> None:
         """Write the rows, then the manifest with the file's digest.
@@ -250,24 +352,15 @@ class JsonlArtifact:
             ArtifactError: a file cannot be written.
         """
         lines = (json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n" for row in rows)
-        digest = write_atomically(self.path, lines)
-        write_json(self.manifest_path, {"format": MANIFEST_FORMAT, **manifest, "sha256": digest})
+        self.write_bytes(lines, manifest)
 
     def read(self) -> list[dict[str, Any]]:
         """Read all rows after checking the file against its manifest.
 
         Raises:
-            ArtifactError: the manifest is absent, or the file is not the one it describes.
+            ArtifactError: as :meth:`read_bytes`.
         """
-        expected = self.manifest().get("sha256")
-        found = file_digest(self.path)
-        if found != expected:
-            raise ArtifactError(
-                f"{self.path} is corrupt or was edited: its SHA-256 is {found[:12]}..., its manifest says "
-                f"{str(expected)[:12]}...; delete it and run the stage again (replies come back from the cache)"
-            )
-        with self.path.open("rb") as file:
-            return [json.loads(line.decode("utf-8", "surrogatepass")) for line in file]
+        return [json.loads(line.decode("utf-8", "surrogatepass")) for line in self.read_bytes().split(b"\n") if line]
 
 
 def refuse_objects(path: Path) -> None:
