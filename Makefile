@@ -26,7 +26,7 @@ help:  ## Show the targets
 run: $(RUN_STAMP)  ## Train HNLMLightGCN on ml-100k with hard negatives of the embedded LLM (ARGS="--key=value" to change keys)
 	@$(PY) run_recbole_hnlm.py --model=HNLMLightGCN --dataset=ml-100k $(ARGS)
 
-run-finetuned: $(RUN_STAMP)  ## The same with hard-negative vectors of the fine-fine-tuned LLM (4-bit QLoRA) for 20 pairs of each user
+run-finetuned: $(RUN_STAMP)  ## The same with hard-negative vectors of the fine-tuned LLM (4-bit QLoRA) for 20 pairs of each user
 	@$(PY) run_recbole_hnlm.py --model=HNLMLightGCN --dataset=ml-100k --negative_route=finetuned --finetune_text=titles \
 		--semantic_negatives_per_user=20 $(ARGS)
 
