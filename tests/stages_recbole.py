@@ -24,7 +24,7 @@ def recbole_training(tmp_path, monkeypatch, interactions, **config_values):
         "eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"},
         **config_values,
     }
-    config = Config(model="BPR", dataset="toy", config_dict=values, strict=False)
+    config = Config(model="BPR", dataset="toy", config_dict=values)
     init_seed(config["seed"], reproducibility=True)
     loaders = data_preparation(config, create_dataset(config))
     return config, *(loader._dataset for loader in loaders)

@@ -24,6 +24,8 @@ from recbole_hnlm.config.settings import (
     setting_names,
     validate_settings,
 )
+from recbole_hnlm.finetune.adapter_files import finetune_keys
+from recbole_hnlm.finetune.prompting import prompting_digest
 from recbole_hnlm.utils.errors import ConfigError
 from recbole_hnlm.utils.paths import properties_dir
 
@@ -389,3 +391,10 @@ def test_a_key_of_a_shared_file_that_nothing_reads_is_a_warning(workdir, caplog)
     assert Config("LightGCN", "ml-100k", saved=config.to_saved()).unread == config.unread
     assert Config("LightGCN", "ml-100k", config_dict={"mix_weight": 0.5}, strict=False).unread
     assert not caplog.records
+
+
+def test_the_fine_tuned_llms_identity_follows_its_keys():
+    plain, steps, form = (validate_settings(keys) for keys in ({}, {"finetune_steps": 3}, {"finetune_template": "chat"}))
+    assert finetune_keys(plain) != finetune_keys(steps)
+    assert prompting_digest(plain) == prompting_digest(steps)
+    assert prompting_digest(plain) != prompting_digest(form)
