@@ -93,7 +93,7 @@ class ModelConformance:
             parts = loss_parts(model, batch)
             assert len(parts) == len(getattr(model, "loss_part_names", parts))
             assert all(bool(torch.isfinite(part).all()) for part in parts)
-            torch.stack([part.sum() for part in parts]).sum().backward()
+            torch.stack([part.sum() for part in parts]).sum().backward()  # type: ignore[no-untyped-call]
         assert [name for name, parameter in trainable.items() if parameter.grad is None or not parameter.grad.any()] == []
         trainer.optimizer.step()
         assert [name for name, parameter in trainable.items() if torch.equal(parameter, before[name])] == []
@@ -144,7 +144,8 @@ class ModelConformance:
     def test_neither_negatives_nor_recommendations_are_training_positives(self, tmp_path: Path) -> None:
         """Nothing that a user has is drawn or chosen as a negative, or ranked among the first by the evaluation."""
         built = self.build(tmp_path)
-        model, positives, negatives = built.model, training_pairs(built), set()
+        model, positives = built.model, training_pairs(built)
+        negatives: set[tuple[int, int]] = set()
         if getattr(model, "uses_hnlm_data", False) and hasattr(model, "on_negatives"):
             model.on_negatives = lambda users, items: negatives.update(zip(users.tolist(), items.tolist(), strict=True))
         begin_epoch(model, 0)
@@ -202,6 +203,7 @@ class ModelConformance:
         assert losses[0].item() == pytest.approx(losses[1].item(), abs=1e-5)
         for name, parameter in reference.named_parameters():
             assert parameter.grad is not None, name
+            assert parameter.grad.abs().max() > 1e-5, name
             assert torch.allclose(parameter.grad, ours.get_parameter(name).grad, atol=1e-5), name
         with torch.no_grad():
             for model in models:

@@ -168,7 +168,8 @@ class SamplerConformance:
     def test_chosen_items_are_no_training_positives(self, tmp_path: Path) -> None:
         """Over two epochs, neither a user's training items nor the padding id is chosen; the loss is finite."""
         built = self.build(tmp_path)
-        model, pairs = built.model, set()
+        model = built.model
+        pairs: set[tuple[int, int]] = set()
         model.on_negatives = lambda users, items: pairs.update(zip(users.tolist(), items.tolist(), strict=True))
         for epoch in range(2):
             model.start_epoch(epoch)
