@@ -1,19 +1,15 @@
-"""Every HNLM backbone against RecBole's own where there is one, and what holds for all of them."""
+"""Every HNLM backbone against RecBole's own in its own settings; what holds for all models is in test_testing_kit.py."""
 
-import numpy as np
 import pytest
 import torch
-from model_kit import PLAIN, build, make_config, write_blocks, write_random
+from model_kit import PLAIN, build, make_config, write_random
 from recbole.data.interaction import Interaction
-from recbole.model.general_recommender.bpr import BPR
 from recbole.model.general_recommender.ncl import NCL
 from recbole.model.general_recommender.ngcf import NGCF
 from recbole.model.general_recommender.sgl import SGL
-from recbole.trainer.trainer import Trainer
 from recbole.utils import init_seed
 
 from recbole_hnlm.negative_sampler.hops import Propagated
-from recbole_hnlm.trainer.factory import safe_trainer
 from recbole_hnlm.trainer.hnlm import HNLMTrainer
 from recbole_hnlm.utils.paths import properties_dir
 from recbole_hnlm.utils.registry import get_model_class
@@ -70,11 +66,6 @@ def assert_equal_steps(batch, ours, stock, scale=1.0, prepare=lambda: None):
         expected = stock.full_sort_predict(users_of(ours)).view(-1)
     assert expected.std() > 1e-3
     assert torch.allclose(expected, ours.full_sort_predict(users_of(ours)), atol=1e-5)
-
-
-def test_bpr_equals_recboles(tmp_path):
-    loader, ours, stock = pair(tmp_path, "HNLMBPR", BPR, reg_weight=0.0)
-    assert_equal_steps(next(iter(loader)), ours, stock)
 
 
 @pytest.mark.parametrize("dropouts", [(0.0, 0.0), (0.0, 0.3), (0.3, 0.1)])
@@ -155,39 +146,3 @@ def test_global_random_state_is_what_the_backbone_leaves(tmp_path, name):
         config.model_class(config, loader._dataset)
         states.append(torch.get_rng_state())
     assert torch.equal(*states)
-
-
-@pytest.mark.parametrize("name", [*NAMES, "SimGCL", "XSimGCL"])
-def test_block_dataset_has_its_forced_answer(tmp_path, name):
-    held_out = write_blocks(tmp_path)
-    split = {"split": {"RS": [1.0, 0.0, 0.0]}, "mode": "full"}
-    config = configure(tmp_path, name, eval_args=split, epochs=30, warm_up_step=3, num_clusters=3, **PLAIN)
-    loader, model, _, _ = build(config)
-    if not name.startswith("HNLM"):
-        loader, _, _, _ = build(configure(tmp_path, "HNLMBPR", eval_args=split, **PLAIN))
-    trainer = getattr(model, "trainer_class", Trainer)
-    trainer(config, model).fit(loader, saved=False, verbose=False)
-    model.eval()
-    dataset = loader._dataset
-    scores = model.full_sort_predict(users_of(model)).view(-1, model.n_items).numpy()
-    scores[:, 0] = -np.inf
-    scores[dataset.inter_feat["user_id"].numpy() - 1, dataset.inter_feat["item_id"].numpy()] = -np.inf
-    first = dataset.id2token("item_id", scores.argmax(1))
-    expected = [held_out[user] for user in dataset.id2token("user_id", np.arange(1, model.n_users))]
-    assert np.mean(first == np.array(expected)) == 1.0
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_resumed_training_equals_uninterrupted_training(tmp_path, name):
-    losses = {}
-    for kind in ("whole", "first part", "rest"):
-        epochs = 2 if kind == "first part" else 4
-        resume = str(tmp_path / "saved" / "first part.last.pth") if kind == "rest" else None
-        config = configure(tmp_path, name, epochs=epochs, resume=resume, m_step=3, **PLAIN)
-        config["run_id"] = kind
-        config.to_saved = dict
-        loader, model, valid, _ = build(config)
-        trainer = safe_trainer(HNLMTrainer)(config, model)
-        trainer.fit(loader, valid, verbose=False)
-        losses[kind] = trainer.train_loss_dict
-    assert losses["rest"] == losses["whole"]

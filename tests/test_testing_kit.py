@@ -1,6 +1,11 @@
 """The conformance tests over all of our models and samplers, and that they find what is wrong."""
 
+import pytest
+import torch
+
+from recbole_hnlm.model.hnlmlightgcn import HNLMLightGCN
 from recbole_hnlm.testing import ModelConformance, SamplerConformance
+from recbole_hnlm.testing.data import write_random
 from recbole_hnlm.utils.registry import model_names, negative_sampler_names
 
 _SMALL = {"embedding_size": 16}
@@ -11,7 +16,7 @@ _MODELS = {
     "HNLMSGL": {},
     "HNLMSimGCL": {},
     "HNLMXSimGCL": {},
-    "HNLMNCL": {"keys": {"num_clusters": 3, "warm_up_step": 0}},
+    "HNLMNCL": {"keys": {"num_clusters": 3, "warm_up_step": 0, "m_step": 3}},
     "SimGCL": {},
     "XSimGCL": {},
     "KARLightGCN": {},
@@ -38,4 +43,58 @@ class TestStockLightGCN(ModelConformance):
 
 
 for _name in negative_sampler_names():
-    globals()[f"TestSampler_{_name}"] = type(f"TestSampler_{_name}", (SamplerConformance,), {"sampler": _name})
+    _body = {"sampler": _name, "keys": {"dens_warmup_epochs": 3} if _name == "dens" else {}}
+    globals()[f"TestSampler_{_name}"] = type(f"TestSampler_{_name}", (SamplerConformance,), _body)
+
+
+# --- it finds what is wrong --------------------------------------------------------------------------------------------------
+
+
+class Idle(HNLMLightGCN):
+    """Has a weight that nothing reads."""
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.idle = torch.nn.Linear(2, 2)
+
+
+class Unlike(HNLMLightGCN):
+    """Scores pairs otherwise than the whole ranking."""
+
+    def predict(self, interaction):
+        return super().predict(interaction) + 1.0
+
+
+class Restless(HNLMLightGCN):
+    """Scores by more than its checkpoint keeps."""
+
+    def full_sort_predict(self, interaction):
+        return super().full_sort_predict(interaction) + self.bias
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.bias = torch.rand(self.n_items).repeat(self.n_users - 1)
+
+
+class Backwards(HNLMLightGCN):
+    """Learns the contrary."""
+
+    def _rank(self, e_u, e_i, e_neg):
+        return super()._rank(e_u, e_neg, e_i)
+
+
+@pytest.mark.parametrize(
+    ("broken", "check"),
+    [
+        (Idle, "test_loss_has_named_finite_parts_and_reaches_every_parameter"),
+        (Unlike, "test_predict_equals_full_sort_predict"),
+        (Restless, "test_checkpoint_gives_the_same_scores"),
+        (Backwards, "test_data_with_a_known_answer_are_learned"),
+        (Backwards, "test_without_its_semantic_part_it_is_the_reference_model"),
+    ],
+)
+def test_a_broken_model_fails(workdir, broken, check):
+    write_random(workdir)
+    kit = type("Kit", (ModelConformance,), {"model": broken, "parity_with": "LightGCN", "learning_keys": {"epochs": 5}})
+    with pytest.raises(AssertionError):
+        getattr(kit(), check)(workdir)

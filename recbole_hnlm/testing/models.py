@@ -203,6 +203,7 @@ class ModelConformance:
         assert losses[0].item() == pytest.approx(losses[1].item(), abs=1e-5)
         for name, parameter in reference.named_parameters():
             assert parameter.grad is not None, name
+            assert parameter.grad.abs().max() > 1e-5, name
             assert torch.allclose(parameter.grad, ours.get_parameter(name).grad, atol=1e-5), name
         with torch.no_grad():
             for model in models:
