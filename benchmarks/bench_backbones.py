@@ -53,7 +53,7 @@ def main() -> None:
     for name, stock, target in PAIRS:
         model_class = get_model_class(name)
         keys = load_yaml(properties_dir() / "model" / f"{name}.yaml") | {"train_batch_size": BATCH, "n_layers": 3}
-        keys |= {"negative_route": "none", "negative_sampler": "uniform"}
+        keys |= {"negative_route": "none", "alignment_weight": 0.0, "negative_sampler": "uniform"}
         config = make_config(model_class, folder, dataset, arguments.seed, **keys)
         init_seed(arguments.seed, True)
         train, _, _ = data_preparation(config, create_dataset(config))

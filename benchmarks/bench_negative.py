@@ -24,6 +24,9 @@ from recbole_hnlm.data.semantics import SemanticVectors
 from recbole_hnlm.model.hnlmlightgcn import HNLMLightGCN
 from recbole_hnlm.utils.registry import negative_sampler_names
 
+# Neither hard negatives of the LLM nor alignment with texts: the samplers alone differ.
+NO_SEMANTICS = {"negative_route": "none", "alignment_weight": 0.0}
+
 
 def main() -> None:
     """Measure and print."""
@@ -32,7 +35,7 @@ def main() -> None:
     logging.disable(logging.INFO)
     os.chdir(tempfile.mkdtemp(prefix="hnlm_bench_"))  # RecBole writes its tensorboard files here
     folder, dataset, description = locate_dataset(arguments)
-    config = make_config(HNLMLightGCN, folder, dataset, arguments.seed, negative_route="none")
+    config = make_config(HNLMLightGCN, folder, dataset, arguments.seed, **NO_SEMANTICS)
     init_seed(arguments.seed, True)
     train, _, _ = data_preparation(config, create_dataset(config))
     n_items, pairs = train._dataset.item_num, len(train._dataset)
@@ -43,7 +46,7 @@ def main() -> None:
     )
     rows, uniform = [], 0.0
     for name in negative_sampler_names():
-        config = make_config(HNLMLightGCN, folder, dataset, arguments.seed, negative_route="none", negative_sampler=name)
+        config = make_config(HNLMLightGCN, folder, dataset, arguments.seed, **NO_SEMANTICS, negative_sampler=name)
         init_seed(arguments.seed, True)
         loader = build_train_loader(config, train)
         model = HNLMLightGCN(config, train._dataset)

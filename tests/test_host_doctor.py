@@ -124,7 +124,8 @@ def test_the_exit_code_says_whether_the_command_would_work(workdir, capsys):
     ("model", "keys", "llm", "encoder"),
     [
         ("HNLMLightGCN", (), True, True),
-        ("HNLMLightGCN", ("--negative_route=none",), False, False),
+        ("HNLMLightGCN", ("--negative_route=none",), False, True),
+        ("HNLMLightGCN", ("--negative_route=none", "--alignment_weight=0"), False, False),
         ("HNLMLightGCN", ("--negative_route=none", "--text_score_weight=1"), False, True),
         ("HNLMLightGCN", ("--negative_route=none", "--negative_sampler=semantic_guard"), False, True),
         ("HNLMLightGCN", ("--mix_weight=0", "--contrast_weight=0", "--alignment_source=text"), False, True),

@@ -50,7 +50,9 @@ def test_beyond_accuracy_metrics_have_their_hand_derived_values():
 def test_beyond_accuracy_metrics_of_a_run_equal_a_recount_without_the_padding_item(workdir, tiny_keys):
     keys = {**tiny_keys, "metrics": [*BEYOND_ACCURACY, "MRR"], "topk": [5]}
     result = run(Config("Pop", "tiny", config_dict=keys))
-    _, model, dataset, train, _, test = load_checkpoint(result.record["checkpoint"])
+    _, model, dataset, train, _, test = load_checkpoint(
+        result.record["checkpoint"], {"data_path": tiny_keys["data_path"], "use_gpu": False}
+    )
     consumed = test._sampler.used_ids
     truth = {user: set(test.uid2positive_item[user].tolist()) for user in test.uid_list.tolist()}
     lists = []

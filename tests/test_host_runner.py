@@ -14,6 +14,7 @@ import torch
 from recbole.model.general_recommender import Pop
 
 from recbole_hnlm.config import Config
+from recbole_hnlm.config.needs import SemanticNeeds
 from recbole_hnlm.data.loading import load_data
 from recbole_hnlm.quick_start.runner import evaluate_checkpoint, load_checkpoint, run
 from recbole_hnlm.semantics import attach
@@ -286,6 +287,7 @@ class FakePop(Pop):
     """Stands for a model with the semantic mixin; needs no YAML."""
 
     uses_hnlm_data = True
+    needs = SemanticNeeds(pairs=True, alignment=True)
     seen = None
 
     def __init__(self, config, dataset):
@@ -336,7 +338,7 @@ def test_vectors_are_built_from_the_training_split_and_recorded(workdir, tiny_ke
 
 
 def test_without_the_llm_no_stage_runs(workdir, tiny_keys, fake_stages):
-    result = run(Config(FakePop, "tiny", config_dict={**tiny_keys, "negative_route": "none"}))
+    result = run(Config(FakePop, "tiny", config_dict={**tiny_keys, "negative_route": "none", "alignment_weight": 0.0}))
     assert fake_stages == [("loader", None)]
     assert FakePop.seen is None
     assert result.record["semantic_coverage"] is None

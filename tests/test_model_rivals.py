@@ -96,7 +96,7 @@ def test_an_epoch_through_the_runner_asks_for_profiles_alone(workdir, tiny_data_
     assert 0 < result.record["test_result"]["recall@5"] <= 1
     assert np.isfinite(result.record["train_loss"][0]).all()
     asked = len(backend.asked)
-    _, model, *_ = load_checkpoint(result.record["checkpoint"])
+    _, model, *_ = load_checkpoint(result.record["checkpoint"], {"data_path": keys["data_path"], "use_gpu": False})
     assert len(backend.asked) == asked == 30 + 41
     trained = torch.load(result.record["checkpoint"], weights_only=True)["state_dict"]
     assert trained.keys() == model.state_dict().keys()

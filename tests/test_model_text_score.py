@@ -125,5 +125,7 @@ def test_texts_that_tell_raise_the_metrics_of_the_same_training(workdir, tiny_da
     assert list(fused["stages"]) == ["encode"]
     # A checkpoint can be evaluated with any weight.
     for record, weight, expected in ((plain, 5.0, fused), (fused, 0.0, plain)):
-        again = evaluate_checkpoint(record["checkpoint"], (f"--text_score_weight={weight}",)).record
+        again = evaluate_checkpoint(
+            record["checkpoint"], (f"--text_score_weight={weight}", f"--data_path={keys['data_path']}", "--use_gpu=False")
+        ).record
         assert again["test_result"] == expected["test_result"]

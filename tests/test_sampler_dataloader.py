@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from model_kit import PLAIN, build, make_config, prepare, random_vectors, write_interactions, write_random
+from model_kit import NO_SEMANTICS, PLAIN, build, make_config, prepare, random_vectors, write_interactions, write_random
 
 from recbole_hnlm.data.dataloader import HNLMTrainDataLoader, build_train_loader
 from recbole_hnlm.data.training import TrainingInteractions
@@ -25,7 +25,7 @@ def same(left, right):
 
 @pytest.mark.parametrize("k", [2, 9])
 def test_batches_hold_train_batch_size_positives_whatever_k(tmp_path, k):
-    loader, _, _, _ = build(make_config(tmp_path, negative_route="none", num_candidates=k))
+    loader, _, _, _ = build(make_config(tmp_path, **NO_SEMANTICS, num_candidates=k))
     batches = epoch(loader)
     assert [len(b["user_id"]) for b in batches] == [64, 64, 64, 48]
     assert all(b["neg_item_id"].shape == (len(b["user_id"]), k) for b in batches)
@@ -44,7 +44,7 @@ def test_order_and_negatives_are_recboles_when_its_sampler_is_injected(tmp_path)
 
 
 def test_negatives_are_no_positives_and_shuffles_differ_between_epochs(tmp_path):
-    loader, _, _, _ = build(make_config(tmp_path, negative_route="none"))
+    loader, _, _, _ = build(make_config(tmp_path, **NO_SEMANTICS))
     training = TrainingInteractions.from_dataset(loader._dataset)
     positives = set(zip(training.users.tolist(), training.items.tolist(), strict=True))
     first, second = epoch(loader), epoch(loader)
@@ -121,21 +121,21 @@ def test_recboles_own_negative_keys_are_not_ignored(tmp_path, args):
 
 
 def test_state_resumes_after_an_epoch(tmp_path):
-    config = make_config(tmp_path, negative_route="none")
+    config = make_config(tmp_path, **NO_SEMANTICS)
     loader, _, _, _ = build(config)
     first = epoch(loader)
     state = loader.state_dict()
     second = epoch(loader)
-    resumed, _, _, _ = build(make_config(tmp_path, negative_route="none"))
+    resumed, _, _, _ = build(make_config(tmp_path, **NO_SEMANTICS))
     assert same(epoch(resumed), first)
-    resumed, _, _, _ = build(make_config(tmp_path, negative_route="none"))
+    resumed, _, _, _ = build(make_config(tmp_path, **NO_SEMANTICS))
     resumed.load_state_dict(state)
     assert same(epoch(resumed), second)
 
 
 def test_workers_draw_different_candidates_in_each_epoch_and_worker(tmp_path):
     def run():
-        loader, _, _, _ = build(make_config(tmp_path, negative_route="none", worker=2, train_batch_size=128, shuffle=False))
+        loader, _, _, _ = build(make_config(tmp_path, **NO_SEMANTICS, worker=2, train_batch_size=128, shuffle=False))
         return epoch(loader), epoch(loader)
 
     first, second = run()

@@ -243,8 +243,8 @@ def read_item_texts(
     """
     if not path.is_file():
         raise DataError(
-            f"{path} does not exist: an LLM needs items with text. Add the file with a title column, or train without the "
-            "LLM: --negative_route=none"
+            f"{path} does not exist, and profiles, hard negatives and alignment are made of items' text. Add the file with a "
+            "title column, or train without: --negative_route=none --alignment_weight=0"
         )
     file = _AtomicFile(path, separator)
     columns = file.columns()
@@ -254,7 +254,7 @@ def read_item_texts(
     if not places.keys() & {"title", "categories", "description"}:
         raise DataError(
             f"{path} has no column that says what an item is (columns: {', '.join(columns)}); name one with "
-            "--title_field=COLUMN, or train without the LLM: --negative_route=none"
+            "--title_field=COLUMN, or train without texts: --negative_route=none --alignment_weight=0"
         )
     texts: dict[str, ItemText] = {}
     for cells in file.rows(report):
