@@ -53,7 +53,7 @@ def make_config(tmp_path, model=HNLMLightGCN, dataset="tiny", **keys):
     }
     defaults |= {name: HNLMSettings.model_fields[name].default for name in setting_names()}
     with quiet_argv():
-        config = Config(model=model, dataset=dataset, config_dict=defaults | keys, strict=False)
+        config = Config(model=model, dataset=dataset, config_dict=defaults | keys)
     init_seed(config["seed"], config["reproducibility"])
     return config
 
