@@ -79,8 +79,8 @@ class Restless(HNLMLightGCN):
 class Backwards(HNLMLightGCN):
     """Learns the contrary."""
 
-    def _rank(self, e_u, e_i, e_neg):
-        return super()._rank(e_u, e_neg, e_i)
+    def ranking_loss(self, positive_scores, negative_scores):
+        return super().ranking_loss(negative_scores, positive_scores)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelConformance"]
 
-_PLAIN = {"negative_route": "none", "negative_sampler": "uniform", "alignment_source": "text"}
+_PLAIN = {"negative_route": "none", "alignment_weight": 0.0, "negative_sampler": "uniform", "alignment_source": "text"}
 
 
 def loss_parts(model: Any, batch: Any) -> tuple[torch.Tensor, ...]:

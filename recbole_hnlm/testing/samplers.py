@@ -61,7 +61,7 @@ class SamplerConformance:
     def build(self, folder: Path, run_id: str = "conformance", **keys: Any) -> Built:
         """Build the model with the sampler, on the dataset in a folder."""
         # The items' own text serves samplers that read texts: it needs no LLM.
-        fixed = {"negative_route": "none", "alignment_source": "text", "num_candidates": 4}
+        fixed = {"negative_route": "none", "alignment_weight": 0.0, "alignment_source": "text", "num_candidates": 4}
         return build(folder, self.model, run_id, **{**fixed, "negative_sampler": self.sampler, **self.keys, **keys})
 
     def selector(self, built: Built, hop_sizes: tuple[int, ...], with_texts: bool) -> Selector:
@@ -182,7 +182,7 @@ class SamplerConformance:
 
     def test_every_parameter_learns_and_the_backbone_starts_as_ever(self, tmp_path: Path) -> None:
         """The sampler's weights are trained, and drawing them leaves the backbone's initial weights as they are."""
-        reference = build(tmp_path, self.model, negative_route="none", negative_sampler="uniform").model
+        reference = self.build(tmp_path, negative_sampler="uniform").model
         built = self.build(tmp_path)
         model, trainer = built.model, built.trainer()
         for name, parameter in reference.named_parameters():
