@@ -3,13 +3,17 @@
 import errno
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 import types
 
 import pytest
 
-from recbole_hnlm.cli import entry, main, run_script
+from recbole_hnlm.cli import common, main, run_script
+from recbole_hnlm.cli.entry import VERBS
 from recbole_hnlm.quick_start import launch
 
 
@@ -31,7 +35,7 @@ def test_the_last_line_names_the_results_file(workdir, tiny_keys, capsys):
 def test_evaluate_reads_a_checkpoint_and_other_cut_offs(workdir, tiny_keys, capsys):
     assert main(["run", "--model=BPR", "--dataset=tiny", *_arguments(tiny_keys)]) == 0
     record = json.loads((workdir / capsys.readouterr().out.splitlines()[-1].removeprefix("results: ")).read_text())
-    argv = ["evaluate", f"--checkpoint={record['checkpoint']}", "--topk=5,7"]
+    argv = ["evaluate", f"--checkpoint={record['checkpoint']}", "--topk=5,7", f"--data_path={tiny_keys['data_path']}"]
     assert main(argv) == 0
     again = json.loads((workdir / capsys.readouterr().out.splitlines()[-1].removeprefix("results: ")).read_text())
     assert again["test_result"]["recall@5"] == record["test_result"]["recall@5"]
@@ -52,7 +56,7 @@ def test_evaluate_reads_a_checkpoint_and_other_cut_offs(workdir, tiny_keys, caps
         (["--model=BPR", "--dataset=ml-100k", "stray"], "error: unexpected argument 'stray'"),
     ],
 )
-def test_what_the_user_can_mend_is_one_line_and_exit_code_2(workdir, capsys, argv, message):
+def test_what_the_user_can_fix_is_one_line_and_exit_code_2(workdir, capsys, argv, message):
     assert run_script(argv) == 2
     error = capsys.readouterr().err
     assert error.startswith(message)
@@ -69,25 +73,64 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(workdir, capsys, arg
 )
 def test_config_files_split_at_spaces_and_commas_unless_they_are_a_file(workdir, given, files):
     (workdir / "d e.yaml").write_text("")
-    assert entry._config_files(given) == files
+    assert common.config_files(given) == files
 
 
 def test_no_verb_shows_the_help_and_fails(capsys):
     assert main([]) == 2
     shown = capsys.readouterr().err
-    assert all(
-        verb in shown for verb in ("run", "profile", "negatives", "encode", "show", "compare", "coverage", "doctor", "evaluate")
+    for verb in (
+        "run",
+        "profile",
+        "negatives",
+        "finetune",
+        "encode",
+        "show",
+        "compare",
+        "coverage",
+        "prepare",
+        "doctor",
+        "evaluate",
+    ):
+        assert re.search(rf"^    {verb}\s", shown, re.MULTILINE), verb
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["no-such-verb"], []])
+def test_nothing_heavy_is_imported_before_a_verb_is_chosen(argv):
+    code = (
+        "import sys\n"
+        "from recbole_hnlm.cli import main\n"
+        f"try: main({argv})\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'recbole', 'numpy', 'pandas', 'pydantic', 'yaml'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)"
     )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("verb", ["run", "profile", "negatives", "encode", "show", "compare", "coverage", "doctor", "evaluate"])
-def test_every_verb_has_a_help_with_its_options(capsys, verb):
+_LISTED = {"evaluate": "--checkpoint", "prepare": "--max_broken_share"}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_a_help_with_its_options_and_examples(capsys, verb):
     with pytest.raises(SystemExit) as left:
         main([verb, "--help"])
     assert left.value.code == 0
     shown = capsys.readouterr().out
-    assert ("--checkpoint" if verb == "evaluate" else "--dataset") in shown
-    assert "nearest valid" in shown
+    assert shown.startswith(f"usage: recbole-hnlm {verb} ")
+    assert _LISTED.get(verb, "--dataset") in shown
+    assert ("Nothing is filtered" if verb == "prepare" else "nearest valid") in shown
+    assert f"\n  recbole-hnlm {verb} --" in shown or verb == "doctor"
+    assert ("--eval" in shown) == (verb == "finetune")
+
+
+def test_the_script_shows_its_own_command_in_its_help(capsys):
+    with pytest.raises(SystemExit):
+        run_script(["--help"])
+    shown = capsys.readouterr().out
+    assert "\n  python run_recbole_hnlm.py --model=HNLMLightGCN --dataset=ml-100k\n" in shown
+    assert "recbole-hnlm run" not in shown
 
 
 @pytest.mark.parametrize(
@@ -102,7 +145,7 @@ def test_interruptions_and_full_disks_are_one_line(monkeypatch, capsys, raised, 
     def fail(*args):
         raise raised
 
-    monkeypatch.setattr(launch, "launch", fail)
+    monkeypatch.setattr("recbole_hnlm.cli.run.launch", fail)
     assert run_script(["--model=BPR", "--dataset=ml-100k"]) == code
     assert capsys.readouterr().err.startswith(message)
 
@@ -121,17 +164,60 @@ def test_a_termination_is_an_interruption_with_its_own_exit_code(monkeypatch, ca
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(30)
 
-    monkeypatch.setattr(launch, "launch", wait)
+    monkeypatch.setattr("recbole_hnlm.cli.run.launch", wait)
     assert run_script(["--model=BPR", "--dataset=ml-100k"]) == 143
     assert capsys.readouterr().err.startswith("interrupted: what was finished is kept")
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+_INTERRUPTED = """
+import atexit, os, signal, sys, time, types
+from recbole_hnlm.cli import main
+
+class Stderr:
+    def write(self, text):
+        {during}
+        return sys.__stderr__.write(text)
+    def flush(self):
+        sys.__stderr__.flush()
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.01)
+
+def run(args, rest):
+    sys.stderr = Stderr()
+    {before}
+    interrupt()
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+verb = types.SimpleNamespace(NOTES="", EXAMPLES=None, add_options=lambda parser: None, run=run)
+sys.modules["recbole_hnlm.cli.run"] = verb
+{atexit}
+sys.exit(main(["run"]))
+"""
+
+
+@pytest.mark.parametrize("again", [{"during": "interrupt()"}, {"atexit": "atexit.register(interrupt)"}])
+def test_a_second_interruption_leaves_one_line(again):
+    code = _INTERRUPTED.format(**{"before": "pass", "during": "pass", "atexit": "", **again})
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr == "interrupted: what was finished is kept; run the same command again to go on\n"
+    assert done.returncode == 130
+
+
+def test_an_interruption_that_was_lost_can_be_repeated_later():
+    lost = "\n    ".join(["try: interrupt()", "except KeyboardInterrupt: time.sleep(2.1)"])
+    code = _INTERRUPTED.format(before=lost, during="pass", atexit="")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (130, 1)
 
 
 def test_bugs_keep_their_traceback(monkeypatch):
     def fail(*args):
         raise PermissionError(errno.EACCES, "no")
 
-    monkeypatch.setattr(launch, "launch", fail)
+    monkeypatch.setattr("recbole_hnlm.cli.run.launch", fail)
     with pytest.raises(PermissionError):
         run_script(["--model=BPR", "--dataset=ml-100k"])
 
@@ -158,8 +244,8 @@ def fake_stages(monkeypatch):
     def run_stage(context, name):
         return types.SimpleNamespace(name=name, seconds=2.0, total=7, reused=3, generated=4, missing=0)
 
-    monkeypatch.setattr("recbole_hnlm.semantics.attach.stage_context_of", stage_context_of)
-    monkeypatch.setattr("recbole_hnlm.semantics.pipeline.run_stage", run_stage)
+    monkeypatch.setattr("recbole_hnlm.cli.request.stage_context_of", stage_context_of)
+    monkeypatch.setattr("recbole_hnlm.cli.stage.run_stage", run_stage)
     monkeypatch.setattr("recbole_hnlm.cli.show.show_user", lambda context, user: f"{context} of {user}")
     return seen
 
@@ -181,8 +267,8 @@ def test_show_prints_what_is_known_of_a_user(workdir, tiny_keys, fake_stages, ca
 def test_of_several_processes_that_tune_the_first_one_measures(monkeypatch):
     done = []
     report = types.SimpleNamespace(name="finetune", total=6, reused=0, generated=6, missing=0, seconds=1.0)
-    monkeypatch.setattr(entry, "_stage_context", lambda *_args: ({}, None, None))
-    monkeypatch.setattr("recbole_hnlm.semantics.pipeline.run_stage", lambda _context, stage: done.append(stage) or report)
+    monkeypatch.setattr("recbole_hnlm.cli.stage.stage_context", lambda *_args: ({}, None, None))
+    monkeypatch.setattr("recbole_hnlm.cli.stage.run_stage", lambda _context, stage: done.append(stage) or report)
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["finetune", "--eval", "--dataset=ml-100k"]) == 0

@@ -115,7 +115,7 @@ def test_the_exit_code_says_whether_the_command_would_work(workdir, capsys):
     assert main([*argv, "--topk=0"]) == 2
     shown = capsys.readouterr().out
     assert "FAIL  configuration" in shown
-    assert "1 to mend before the run can work" in shown
+    assert "1 to fix before the run can work" in shown
     assert Path.cwd() == workdir
     assert not list(workdir.iterdir())
 

@@ -7,7 +7,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recbole_hnlm.cli.common import KEYS_HELP, config_files, say
+from recbole_hnlm.experiments.jobs import run_cells, share_of
+from recbole_hnlm.experiments.picture import draw_table
+from recbole_hnlm.experiments.plan import PlanRequest, make_plan
+from recbole_hnlm.experiments.store import is_finished, of_other_code, read_cell
+from recbole_hnlm.experiments.summary import summarise
+from recbole_hnlm.experiments.tables import csv_table, latex_table, markdown_table
+from recbole_hnlm.experiments.tuning import tune_rows
 from recbole_hnlm.utils.errors import ConfigError
+from recbole_hnlm.utils.files import replacing
 
 if TYPE_CHECKING:
     import argparse
@@ -16,21 +25,21 @@ if TYPE_CHECKING:
     from recbole_hnlm.experiments.cells import Cell
     from recbole_hnlm.experiments.tuning import Tuned
 
-__all__ = ["COMPARE_EXAMPLES", "COMPARE_HELP", "add_compare_options", "run_compare"]
+__all__ = ["EXAMPLES", "NOTES", "add_options", "run"]
 
-COMPARE_HELP = "run models x negative samplers x seeds on one split, and put them into a table with paired tests"
-COMPARE_EXAMPLES = """examples:
-  recbole-hnlm compare --dataset=ml-100k --models=BPR,LightGCN,HNLMLightGCN --negative_samplers=uniform,dns,mixgcf \\
+NOTES = KEYS_HELP
+EXAMPLES = """examples:
+  %(prog)s --dataset=ml-100k --models=BPR,LightGCN,HNLMLightGCN --negative_samplers=uniform,dns,mixgcf \\
       --seeds=5 --out=comparison
-  recbole-hnlm compare --dataset=ml-100k --models=LightGCN,NeuMF --negative_samplers=dns --seeds=1,2,3 --out=comparison \\
+  %(prog)s --dataset=ml-100k --models=LightGCN,NeuMF --negative_samplers=dns --seeds=1,2,3 --out=comparison \\
       --epochs=50 --LightGCN.n_layers=3
-  recbole-hnlm compare --dataset=ml-100k --models=LightGCN,HNLMLightGCN --negative_samplers=dns,ahns --out=comparison \\
+  %(prog)s --dataset=ml-100k --models=LightGCN,HNLMLightGCN --negative_samplers=dns,ahns --out=comparison \\
       --grid learning_rate=0.001,0.002,0.005 --grid ahns.ahns_beta=1,10
 A plain name is that backbone with the sampler and without an LLM; HNLM<Name> is the same with the semantic part. Run the same
 command again to go on: finished cells are reused, changed settings make new ones."""
 
 
-def add_compare_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's options."""
     parser.add_argument(
         "--models",
@@ -59,21 +68,15 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.strip("[] ").split(",") if part.strip())
 
 
-def run_compare(args: argparse.Namespace, config_files: tuple[str, ...], rest: Sequence[str]) -> int:
+def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Plan, run what is not finished, write the tables.
 
     Returns:
         0, or 1 where cells failed; they are listed on standard error.
 
     Raises:
-        HNLMError: anything the user can mend before cells are run.
+        HNLMError: anything the user can fix before cells are run.
     """
-    # Imported here, so that --help answers at once.
-    from recbole_hnlm.experiments.jobs import run_cells, share_of  # noqa: PLC0415
-    from recbole_hnlm.experiments.plan import PlanRequest, make_plan  # noqa: PLC0415
-    from recbole_hnlm.experiments.store import is_finished, of_other_code  # noqa: PLC0415
-    from recbole_hnlm.experiments.tuning import tune_rows  # noqa: PLC0415
-
     if args.jobs < 1:
         raise ConfigError(f"jobs: expected at least 1, got {args.jobs}")
     folder = Path(args.out)
@@ -83,7 +86,7 @@ def run_compare(args: argparse.Namespace, config_files: tuple[str, ...], rest: S
         seeds=args.seeds,
         vary_split=args.vary_split,
         dataset=args.dataset,
-        config_files=config_files,
+        config_files=config_files(args.config_files),
         argv=tuple(rest),
         grid=tuple(args.grid),
     )
@@ -92,9 +95,9 @@ def run_compare(args: argparse.Namespace, config_files: tuple[str, ...], rest: S
     def run_missing(cells: Sequence[Cell], what: str = "tuning: ") -> None:
         waiting = [cell for cell in cells if not is_finished(folder, cell)]
         other = of_other_code(folder, waiting)
-        _say(f"{what}{len(cells)} in this share, {len(cells) - len(waiting)} reused, {len(waiting)} to run")
+        say(f"{what}{len(cells)} in this share, {len(cells) - len(waiting)} reused, {len(waiting)} to run")
         if other:
-            _say(f"{len(other)} not reused, trained by another state of the code: {', '.join(other)} in {folder / 'cells'}")
+            say(f"{len(other)} not reused, trained by another state of the code: {', '.join(other)} in {folder / 'cells'}")
         if waiting:
             failures.update(run_cells(folder, waiting, args.jobs, len(cells) - len(waiting)))
 
@@ -104,7 +107,7 @@ def run_compare(args: argparse.Namespace, config_files: tuple[str, ...], rest: S
     mine = [cell for cell in plan if cell.method.label in tuned.mine] if tuned else share_of(plan, args.only)
     without = sorted({cell.method.model for cell in plan if cell.method.sampler is None})
     if without:
-        _say(f"without a negative sampler, one row each: {', '.join(without)}")
+        say(f"without a negative sampler, one row each: {', '.join(without)}")
     run_missing(mine, f"{len(plan)} cells in all, ")
     _write_tables(folder, plan, failures, tuned)
     if failures:
@@ -114,18 +117,7 @@ def run_compare(args: argparse.Namespace, config_files: tuple[str, ...], rest: S
     return 1 if failures else 0
 
 
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
-
-
 def _write_tables(folder: Path, plan: Sequence[Cell], failures: dict[str, str], tuned: Tuned | None) -> None:
-    from recbole_hnlm.experiments.picture import draw_table  # noqa: PLC0415
-    from recbole_hnlm.experiments.store import is_finished, read_cell  # noqa: PLC0415
-    from recbole_hnlm.experiments.summary import summarise  # noqa: PLC0415
-    from recbole_hnlm.experiments.tables import csv_table, latex_table, markdown_table  # noqa: PLC0415
-    from recbole_hnlm.utils.files import replacing  # noqa: PLC0415
-
     finished = [read_cell(folder, cell) for cell in plan if is_finished(folder, cell)]
     missing = [cell.id for cell in plan if not is_finished(folder, cell)]
     notes = [f"{len(missing)} of {len(plan)} cells are missing: failed, or not run yet."] if missing else []
@@ -146,5 +138,5 @@ def _write_tables(folder: Path, plan: Sequence[Cell], failures: dict[str, str], 
             partial.write_text(text, encoding="utf-8")
     if table is not None:
         draw_table(table, folder / "table.png")
-        _say(texts["table.md"])
-        _say(f"results: {folder / 'results.json'}, table.md, table.csv, table.tex, table.png")
+        say(texts["table.md"])
+        say(f"results: {folder / 'results.json'}, table.md, table.csv, table.tex, table.png")

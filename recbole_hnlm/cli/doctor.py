@@ -15,25 +15,44 @@ from typing import TYPE_CHECKING
 
 import psutil
 import torch
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 from packaging.requirements import Requirement
 
 from recbole_hnlm import __version__
+from recbole_hnlm.cli.common import KEYS_HELP, add_config_options, config_files, say
 from recbole_hnlm.config import Config
 from recbole_hnlm.config.settings import HNLMSettings, validate_settings
 from recbole_hnlm.semantics.attach import kinds_of
 from recbole_hnlm.semantics.pipeline import stages_needed
 from recbole_hnlm.stages.kinds import kinds_needed
 from recbole_hnlm.utils.environment import package_versions
-from recbole_hnlm.utils.errors import HNLMError
+from recbole_hnlm.utils.errors import USER_ERROR_EXIT_CODE, HNLMError
 from recbole_hnlm.utils.paths import properties_dir
 from recbole_hnlm.utils.values import redact
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from recbole_hnlm.data.store_format import StoreKind
 
-__all__ = ["Check", "check_encoder", "check_llm", "check_packages", "check_server", "examine", "report"]
+__all__ = [
+    "EXAMPLES",
+    "NOTES",
+    "Check",
+    "add_options",
+    "check_encoder",
+    "check_llm",
+    "check_packages",
+    "check_server",
+    "examine",
+    "report",
+    "run",
+]
+
+NOTES = KEYS_HELP
+EXAMPLES = None
 
 _GIB = 2**30
 _MIN_FREE_BYTES = 2 * _GIB
@@ -49,6 +68,18 @@ _WHY = {
 }
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's options."""
+    add_config_options(parser)
+
+
+def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Print the examination; returns 0 where everything is here, 2 where something has to be fixed."""
+    checks = examine(args.model, args.dataset, config_files(args.config_files), tuple(rest))
+    say(report(checks))
+    return USER_ERROR_EXIT_CODE if any(check.is_failure for check in checks) else 0
+
+
 @dataclass(frozen=True)
 class Check:
     """One line of the examination.
@@ -56,7 +87,7 @@ class Check:
     Attributes:
         name: what was looked at.
         found: what was found.
-        fix: the command that mends it; None where nothing has to be mended.
+        fix: the command that fixes it; None where nothing is wrong.
     """
 
     name: str
@@ -147,9 +178,6 @@ def _check_model_files(name: str, model: str, marker: str, key: str) -> Check:
         return Check(name, f"folder {model}")
     if model.startswith((".", "/", "~")):
         return Check(name, f"folder {model} does not exist", f"set --{key} to a folder that exists or to a hub id")
-    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - only hub models need it
-    from huggingface_hub.errors import HFValidationError  # noqa: PLC0415
-
     try:
         is_cached = isinstance(try_to_load_from_cache(model, marker), str)
     except HFValidationError:
@@ -249,5 +277,5 @@ def report(checks: Sequence[Check]) -> str:
         if check.fix:
             lines.append(f"      {'':<{width}}  fix: {check.fix}")
     failures = sum(check.is_failure for check in checks)
-    lines.append("everything the run needs is here" if not failures else f"{failures} to mend before the run can work")
+    lines.append("everything the run needs is here" if not failures else f"{failures} to fix before the run can work")
     return "\n".join(lines)

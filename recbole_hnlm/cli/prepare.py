@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from recbole_hnlm.cli.common import say
+from recbole_hnlm.prepare.check import check
+from recbole_hnlm.prepare.convert import MAX_BROKEN_SHARE, prepare
 from recbole_hnlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-__all__ = ["PREPARE_EXAMPLES", "PREPARE_HELP", "PREPARE_NOTES", "add_prepare_options", "run_prepare"]
+__all__ = ["EXAMPLES", "NOTES", "add_options", "run"]
 
-PREPARE_HELP = "turn a published raw dump (Amazon reviews, Yelp) into RecBole's atomic files"
-PREPARE_NOTES = (
+NOTES = (
     "Nothing is filtered: windows of ratings and times and k-cores are RecBole's keys (val_interval, user_inter_num_interval, "
     "item_inter_num_interval). Files may be plain or gzip."
 )
-PREPARE_EXAMPLES = """examples:
-  recbole-hnlm prepare --source=amazon2018 --reviews=Toys_and_Games.json.gz --meta=meta_Toys_and_Games.json.gz \\
+EXAMPLES = """examples:
+  %(prog)s --source=amazon2018 --reviews=Toys_and_Games.json.gz --meta=meta_Toys_and_Games.json.gz \\
       --name=paper-toys --out=dataset --with_reviews
-  recbole-hnlm prepare --check --name=paper-toys --out=dataset"""
+  %(prog)s --check --name=paper-toys --out=dataset"""
 
 
-def add_prepare_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's options."""
     parser.add_argument("--source", help="amazon2014, amazon2018, amazon2023 or yelp")
     parser.add_argument("--reviews", metavar="FILE", help="the dump's reviews")
@@ -37,12 +39,16 @@ def add_prepare_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--with_reviews", action="store_true", help="also write the reviews' texts")
     parser.add_argument(
-        "--max_broken_share", type=float, metavar="SHARE", help="share of records that may be unreadable (default 0.001)"
+        "--max_broken_share",
+        type=float,
+        default=MAX_BROKEN_SHARE,
+        metavar="SHARE",
+        help="share of records that may be unreadable (default %(default)s)",
     )
 
 
-def run_prepare(args: argparse.Namespace, rest: Sequence[str]) -> str:
-    """Convert, and return the report to print.
+def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Convert or check, and print the report; returns 0.
 
     Raises:
         ConfigError: an argument that the verb does not know, or a value it cannot use.
@@ -50,16 +56,13 @@ def run_prepare(args: argparse.Namespace, rest: Sequence[str]) -> str:
     """
     if rest:
         raise ConfigError(f"unexpected argument {rest[0]!r}: see recbole-hnlm prepare --help; filters are keys of the run")
-    # Imported here, so that --help answers at once.
-    if args.check:
-        from recbole_hnlm.prepare.check import check  # noqa: PLC0415
+    say(check(args.name, args.out) if args.check else _prepare(args))
+    return 0
 
-        return check(args.name, args.out)
+
+def _prepare(args: argparse.Namespace) -> str:
     missing = [f"--{option}" for option in ("source", "reviews", "meta") if getattr(args, option) is None]
     if missing:
         raise ConfigError(f"prepare needs {', '.join(missing)}: see recbole-hnlm prepare --help")
-    from recbole_hnlm.prepare.convert import MAX_BROKEN_SHARE, prepare  # noqa: PLC0415
-
-    limit = MAX_BROKEN_SHARE if args.max_broken_share is None else args.max_broken_share
-    options = {"with_reviews": args.with_reviews, "max_broken_share": limit}
+    options = {"with_reviews": args.with_reviews, "max_broken_share": args.max_broken_share}
     return str(prepare(args.source, args.reviews, args.meta, args.name, args.out, **options))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recbole_hnlm.cli.common import KEYS_HELP, add_config_options, say
+from recbole_hnlm.cli.request import stage_context
 from recbole_hnlm.data.store import VectorStore
 from recbole_hnlm.finetune.session import FinetuneSession
 from recbole_hnlm.finetune.vectors import finetuned_identity
@@ -20,16 +22,35 @@ from recbole_hnlm.stages.replies import reply_artifact
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError, DataError
 
 if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from recbole_hnlm.data.store_format import StoreKind
     from recbole_hnlm.data.text_encoder import TextEncoder
     from recbole_hnlm.stages.context import StageContext
 
-__all__ = ["nearest_rows", "show_user"]
+__all__ = ["EXAMPLES", "NOTES", "add_options", "nearest_rows", "run", "show_user"]
+
+NOTES = KEYS_HELP
+EXAMPLES = "example:\n  %(prog)s --user=196"
 
 _NEAREST = 3
 _TITLES = 30
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's options."""
+    add_config_options(parser)
+    parser.add_argument("--user", required=True, metavar="ID", help="the user's id as in the .inter file")
+
+
+def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Print what :func:`show_user` says of the user; returns 0."""
+    _, context, _ = stage_context(args, rest)
+    say(show_user(context, args.user))
+    return 0
 
 
 def nearest_rows(query: NDArray[np.floating[Any]], vectors: NDArray[np.floating[Any]], count: int) -> list[tuple[int, float]]:

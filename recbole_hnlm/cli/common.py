@@ -1,0 +1,46 @@
+"""What several verbs share: options, their values, and printing. Imports nothing heavy, so that light verbs stay quick."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+__all__ = ["KEYS_HELP", "add_config_options", "config_files", "say"]
+
+KEYS_HELP = (
+    "Every key of RecBole and of recbole-hnlm can be given as --key=value or --key value; lists as [a,b] or a,b. "
+    "A key that nothing reads is an error that names the nearest valid one."
+)
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that say which configuration is meant."""
+    parser.add_argument("--model", help="name of the model; `model:` in YAML works too")
+    parser.add_argument("--dataset", help="name of the dataset; `dataset:` in YAML works too")
+    parser.add_argument(
+        "--config_files",
+        action="append",
+        default=[],
+        metavar="FILES",
+        help="YAML files, separated by spaces or commas, or given repeatedly; later files win",
+    )
+
+
+def config_files(given: Sequence[str]) -> tuple[str, ...]:
+    """Split ``"a.yaml b.yaml"`` at spaces and commas, unless the whole text names a file."""
+    files: list[str] = []
+    for text in given:
+        files += [text] if Path(text).is_file() else [part for part in re.split(r"[\s,]+", text) if part]
+    return tuple(files)
+
+
+def say(text: str) -> None:
+    """Print a line at once, whatever standard output is connected to."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
