@@ -2,26 +2,28 @@
 
 RecBole's own loader splits ``token_seq`` columns into words, lets an unbalanced quote swallow lines and turns tokens such
 as ``NA`` into missing values. Text is therefore read here: one line is one row, fields are split at the separator and
-nothing else is interpreted.
+nothing else is interpreted, but for the keys that :class:`AtomicFormat` holds.
 """
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from recbole_hnlm.utils.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
 __all__ = [
     "COLUMN_GUESSES",
+    "AtomicFormat",
     "ItemText",
     "ReadReport",
     "clean_text",
@@ -42,7 +44,36 @@ COLUMN_GUESSES: dict[str, tuple[str, ...]] = {
 
 _ZERO_WIDTH_JOINER = "\u200d"
 # Controls (C0, DEL, C1) and Unicode's own line and paragraph separators become spaces; joiners and direction marks stay.
+_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 _SEPARATING = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]+")
+
+
+@dataclass(frozen=True)
+class AtomicFormat:
+    """RecBole's keys of atomic files, which both readers obey.
+
+    ``load_col`` is no part of it: text columns are normally not among the columns that RecBole loads, and are read here all
+    the same. A text column that ``unload_col`` names is not read. ``alias_of_user_id`` and ``alias_of_item_id`` need nothing
+    here either: RecBole adds the tokens of alias columns to those of the id column, by which texts are looked up.
+
+    Attributes:
+        encoding: of the files; None is UTF-8, with or without a byte order mark.
+        field_separator: between the columns.
+        seq_separator: between the tokens of a ``token_seq`` column. Its text joins them by ``", "``, or by a space where the
+            separator is white space.
+        unload_col: suffix of a file (``item``, ``inter``) to the columns that are not read, or to ``"*"``, which RecBole
+            takes for none.
+    """
+
+    encoding: str | None = None
+    field_separator: str = "\t"
+    seq_separator: str = " "
+    unload_col: Mapping[str, list[str] | str] | None = None
+
+    @classmethod
+    def from_config(cls, config: Any) -> AtomicFormat:
+        """Take the keys from RecBole's configuration."""
+        return cls(config["encoding"], config["field_separator"], config["seq_separator"], config["unload_col"])
 
 
 @dataclass(frozen=True)
@@ -68,7 +99,7 @@ class ReadReport:
         rows: data rows, blank lines not counted.
         short_rows: rows with fewer fields than the header; the absent fields count as empty.
         long_rows: rows with more fields than the header; the surplus at the end is dropped.
-        undecodable_rows: rows with bytes that are not UTF-8; each such byte reads as U+FFFD.
+        undecodable_rows: rows with bytes that are not of the file's encoding; each such byte reads as U+FFFD.
         duplicate_rows: rows of an item (or pair) that had one already; the first one counts.
         ambiguous: training pairs whose review is not used, because the file has further rows of the pair that may belong
             to another split.
@@ -127,21 +158,24 @@ def cut_text(text: str, max_chars: int) -> str:
     return text[: end or max_chars].rstrip()
 
 
-def resolve_columns(columns: list[str], named: Mapping[str, str | None], path: Path) -> dict[str, str | None]:
+def resolve_columns(
+    columns: list[str], named: Mapping[str, str | None], path: Path, unloaded: Collection[str] = ()
+) -> dict[str, str | None]:
     """Decide which column plays which role.
 
     Args:
         columns: names in the file's header.
         named: role (a key of :data:`COLUMN_GUESSES`) to the configured column, or None to guess.
         path: the file, for messages.
+        unloaded: columns that may not be read.
 
     Returns:
         Role to column name; None where no column fits a guess.
 
     Raises:
-        DataError: a configured column is absent; the message lists those that exist.
+        DataError: a configured column is absent, and the message lists those that exist; or it may not be read.
     """
-    folded = {column.casefold(): column for column in reversed(columns)}
+    folded = {column.casefold(): column for column in reversed(columns) if column not in unloaded}
     resolved: dict[str, str | None] = {}
     for role, name in named.items():
         if name is not None and name not in columns:
@@ -150,6 +184,8 @@ def resolve_columns(columns: list[str], named: Mapping[str, str | None], path: P
             raise DataError(
                 f"{role}_field is {name!r}, but {path} has no such column; its columns are {', '.join(columns)}{hint}"
             )
+        if name is not None and name in unloaded:
+            raise DataError(f"{role}_field is {name!r}, which unload_col leaves out of {path}: take it out of one of them")
         guesses = (folded[guess] for guess in COLUMN_GUESSES[role] if guess in folded)
         resolved[role] = name if name is not None else next(guesses, None)
     return resolved
@@ -160,43 +196,66 @@ class _AtomicFile:
     """Header and rows of one atomic file."""
 
     path: Path
-    separator: str
+    form: AtomicFormat
 
-    def columns(self) -> list[str]:
-        """Names in the header, types left out."""
+    @property
+    def _encoding(self) -> str:
+        given = codecs.lookup(self.form.encoding or "utf-8").name
+        return "utf-8-sig" if given == "utf-8" else given
+
+    def _lines(self) -> Iterator[str]:
+        """Yield lines without their ends, bytes of another encoding as lone surrogates."""
         try:
-            with self.path.open("rb") as file:
-                header = file.readline()
+            # Lines end at \n alone: \x85 and U+2028 stay inside their line.
+            with self.path.open(encoding=self._encoding, errors="surrogateescape", newline="\n") as file:
+                for line in file:
+                    yield line.rstrip("\r\n")
+        except UnicodeError as error:
+            raise DataError(f"{self.path} is not encoded in {self._encoding} ({error}): name its encoding") from error
         except OSError as error:
             raise DataError(f"cannot read {self.path}: {error.strerror}") from error
-        names = header.decode("utf-8-sig", "replace").rstrip("\r\n").split(self.separator)
-        untyped = [name for name in names if ":" not in name]
+
+    def types(self) -> dict[str, str]:
+        """Read the header: column to type, in order."""
+        cells = _ESCAPED_BYTE.sub("\ufffd", next(self._lines(), "")).split(self.form.field_separator)
+        untyped = [cell for cell in cells if ":" not in cell]
         if untyped:
             raise DataError(
                 f"the header of {self.path} has the field {untyped[0]!r}, expected name:type such as title:token_seq "
-                f"between separators {self.separator!r}"
+                f"between separators {self.form.field_separator!r}"
             )
-        return [name.rsplit(":", 1)[0] for name in names]
+        types = {name: kind for name, _, kind in (cell.rpartition(":") for cell in cells)}
+        if len(types) < len(cells):
+            raise DataError(
+                f"the header of {self.path} names a column twice ({', '.join(cells)}): rename or remove one of them"
+            )
+        return types
+
+    def unloaded(self) -> set[str]:
+        """Columns that ``unload_col`` leaves out."""
+        names = (self.form.unload_col or {}).get(self.path.suffix[1:], ())
+        return set() if names == "*" else set(names)
 
     def rows(self, report: ReadReport) -> Iterator[list[str]]:
         """Yield each row's fields, as many as the header has."""
-        width = len(self.columns())
-        with self.path.open("rb") as file:
-            file.readline()
-            for line in file:  # bytes split at \n alone: \x85 and U+2028 stay inside their line
-                content = line.rstrip(b"\r\n")
-                if not content:
-                    continue
-                report.rows += 1
-                try:
-                    text = content.decode("utf-8")
-                except UnicodeDecodeError:
-                    text = content.decode("utf-8", "replace")
-                    report.undecodable_rows += 1
-                cells = text.split(self.separator)
-                report.short_rows += len(cells) < width
-                report.long_rows += len(cells) > width
-                yield [*cells[:width], *[""] * (width - len(cells))]
+        width = len(self.types())
+        for number, content in enumerate(self._lines()):
+            if number == 0 or not content:
+                continue
+            report.rows += 1
+            text = _ESCAPED_BYTE.sub("\ufffd", content)
+            report.undecodable_rows += text != content
+            cells = text.split(self.form.field_separator)
+            report.short_rows += len(cells) < width
+            report.long_rows += len(cells) > width
+            yield [*cells[:width], *[""] * (width - len(cells))]
+
+    def text_of(self, cell: str, kind: str) -> str:
+        """Return the text of a cell of a column of a type."""
+        separator = self.form.seq_separator
+        if kind == "token_seq" and separator.strip():
+            cell = ", ".join(filter(None, (token.strip() for token in cell.split(separator))))
+        return clean_text(cell)
 
     def position_of(self, column: str, columns: list[str]) -> int:
         """Index of an id column that has to be there."""
@@ -210,8 +269,9 @@ class _AtomicFile:
         if broken > max_broken_share * report.rows:
             raise DataError(
                 f"{self.path}: {report.long_rows:,} of {report.rows:,} rows have more fields than the header and "
-                f"{report.undecodable_rows:,} are not UTF-8, above the limit of {max_broken_share:.1%}; check field_separator "
-                f"(now {self.separator!r}) and the file's encoding, or raise max_missing_share"
+                f"{report.undecodable_rows:,} are not {self.form.encoding or 'utf-8'}, above the limit of "
+                f"{max_broken_share:.1%}; check field_separator (now {self.form.field_separator!r}), name the file's encoding, "
+                "such as --encoding=gbk or --encoding=latin-1, or raise max_missing_share"
             )
 
 
@@ -221,7 +281,7 @@ def read_item_texts(
     item_id_field: str,
     named: Mapping[str, str | None],
     wanted: set[str],
-    separator: str = "\t",
+    form: AtomicFormat = AtomicFormat(),
     max_broken_share: float = 0.05,
 ) -> tuple[dict[str, ItemText], ReadReport]:
     """Read the texts of the wanted items from a ``.item`` file.
@@ -231,7 +291,7 @@ def read_item_texts(
         item_id_field: name of the id column.
         named: configured columns of the roles title, categories, city and description; None guesses.
         wanted: raw item tokens to keep; other rows are passed over.
-        separator: RecBole's ``field_separator``.
+        form: encoding, separators and columns left out.
         max_broken_share: share of rows with surplus fields or bad bytes above which the file is refused.
 
     Returns:
@@ -246,11 +306,12 @@ def read_item_texts(
             f"{path} does not exist, and profiles, hard negatives and alignment are made of items' text. Add the file with a "
             "title column, or train without: --negative_route=none --alignment_weight=0"
         )
-    file = _AtomicFile(path, separator)
-    columns = file.columns()
+    file = _AtomicFile(path, form)
+    types = file.types()
+    columns = list(types)
     id_position = file.position_of(item_id_field, columns)
-    report = ReadReport(columns=resolve_columns(columns, named, path))
-    places = {role: columns.index(column) for role, column in report.columns.items() if column is not None}
+    report = ReadReport(columns=resolve_columns(columns, named, path, file.unloaded()))
+    places = {role: (columns.index(name), types[name]) for role, name in report.columns.items() if name is not None}
     if not places.keys() & {"title", "categories", "description"}:
         raise DataError(
             f"{path} has no column that says what an item is (columns: {', '.join(columns)}); name one with "
@@ -262,7 +323,7 @@ def read_item_texts(
         if token in texts:
             report.duplicate_rows += 1
         elif token in wanted:
-            texts[token] = ItemText(**{role: clean_text(cells[place]) for role, place in places.items()})
+            texts[token] = ItemText(**{role: file.text_of(cells[place], kind) for role, (place, kind) in places.items()})
     file.refuse_if_broken(report, max_broken_share)
     report.without_row = len(wanted) - len(texts)
     if wanted and not texts:
@@ -280,7 +341,7 @@ def read_reviews(
     item_id_field: str,
     named: str | None,
     wanted: Mapping[tuple[str, str], int],
-    separator: str = "\t",
+    form: AtomicFormat = AtomicFormat(),
     max_broken_share: float = 0.05,
 ) -> tuple[dict[tuple[str, str], str], ReadReport]:
     """Read the reviews of training pairs from a ``.inter`` file.
@@ -294,7 +355,7 @@ def read_reviews(
         item_id_field: name of the item id column.
         named: configured review column; None guesses.
         wanted: (user token, item token) of the pairs whose review is needed, to their number of training rows.
-        separator: RecBole's ``field_separator``.
+        form: encoding, separators and columns left out.
         max_broken_share: as in :func:`read_item_texts`.
 
     Returns:
@@ -303,9 +364,10 @@ def read_reviews(
     Raises:
         DataError: the file is unreadable, its header is malformed, a column is absent, or too many rows are broken.
     """
-    file = _AtomicFile(path, separator)
-    columns = file.columns()
-    report = ReadReport(columns=resolve_columns(columns, {"review": named}, path))
+    file = _AtomicFile(path, form)
+    types = file.types()
+    columns = list(types)
+    report = ReadReport(columns=resolve_columns(columns, {"review": named}, path, file.unloaded()))
     column = report.columns["review"]
     if column is None:
         return {}, report
@@ -319,7 +381,7 @@ def read_reviews(
             continue
         seen[pair] += 1
         report.duplicate_rows += seen[pair] > 1
-        review = clean_text(cells[review_position])
+        review = file.text_of(cells[review_position], types[column])
         if review:
             reviews.setdefault(pair, review)
     file.refuse_if_broken(report, max_broken_share)

@@ -6,10 +6,12 @@ from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from recbole.data.dataset import Dataset
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.sampler import Sampler
 from recbole.utils import init_seed
 
 from recbole_hnlm.config.atomic_headers import read_header
@@ -22,12 +24,15 @@ from recbole_hnlm.utils.values import shown
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
+
     from recbole_hnlm.config import Config
 
 __all__ = ["LoadedData", "load_data"]
 
 # Their full_sort_predict builds a tensor of users x items x embedding size, so that many users at once exhaust the memory.
 _HUNGRY_FULL_SORT = frozenset({"ENMF"})
+_PHASES = ("train", "valid", "test")
 
 
 class LoadedData(NamedTuple):
@@ -53,7 +58,8 @@ def load_data(config: Config, clock: Stopwatch | None = None) -> LoadedData:
         clock: takes the seconds of ``load`` and ``split``.
 
     Raises:
-        DataError: a download that failed, a file that cannot be parsed, or filters that leave nothing.
+        DataError: a download that failed, a file that cannot be parsed, a dataset that RecBole cannot split, filters that
+            leave nothing, or a user who leaves no item to draw as a negative.
         ConfigError: ``topk`` beyond the number of items.
     """
     clock = clock or Stopwatch()
@@ -66,11 +72,17 @@ def load_data(config: Config, clock: Stopwatch | None = None) -> LoadedData:
     _set_eval_batch_size(config, dataset)
     with clock.measure("split"):
         _order_by_exact_time(config, dataset)
-        built = dataset.build()
-        samplers = create_samplers(config, dataset, built)
+        try:
+            built = dataset.build()
+            samplers = _create_samplers(config, dataset, built)
+        except (ValueError, NotImplementedError) as error:
+            raise DataError(
+                f"dataset {config['dataset']}: RecBole cannot split it or sample negatives: {type(error).__name__}: "
+                f"{_reason(error)}; check eval_args and the filters"
+            ) from error
         loaders = [
             get_dataloader(config, phase)(config, part, sampler, shuffle=config["shuffle"] if phase == "train" else False)
-            for phase, part, sampler in zip(("train", "valid", "test"), built, samplers, strict=True)
+            for phase, part, sampler in zip(_PHASES, built, samplers, strict=True)
         ]
     if len(loaders[0]._dataset) == 0:
         raise DataError(f"dataset {config['dataset']}: the training split is empty; loosen the filters or eval_args split")
@@ -101,7 +113,7 @@ def _read_dataset(config: Config) -> Any:
 
 def _reading_problem(config: Config, error: Exception) -> str:
     """Say in one line what RecBole stumbled over while it read and filtered: file, line and column where it is a cell."""
-    reason = " ".join(str(error).split())[:300].rstrip(".")
+    reason = _reason(error)
     if "empty" in reason:
         return f"{reason}; loosen val_interval or the *_inter_num_interval keys"
     folder, name = Path(config["data_path"]), config["dataset"]
@@ -109,6 +121,10 @@ def _reading_problem(config: Config, error: Exception) -> str:
     files += [folder / f"{name}.{source}" for source in ("user", "item")]
     cell = next((found for file in files if file.is_file() for found in _bad_cells(file, config)), None)
     return cell or f"RecBole cannot read or filter the files in {folder}: {type(error).__name__}: {reason}"
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:300].rstrip(".")
 
 
 def _bad_cells(file: Path, config: Config) -> Iterator[str]:
@@ -139,6 +155,65 @@ def _is_float(cell: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+class _UncheckedSampler(Sampler):
+    """RecBole's sampler without its refusal of users who hold every item."""
+
+    def get_used_ids(self) -> Any:
+        """Return phase to sets of the items that it excludes, by internal user id (RecBole's layout)."""
+        self.item_num += 1  # RecBole refuses who holds item_num - 1 items; nobody holds one more
+        used = super().get_used_ids()
+        self.item_num -= 1
+        return used
+
+
+def _users_with_every_item(parts: list[Any]) -> NDArray[np.int64]:
+    """Return the internal ids of the users whose interactions in these parts of a dataset hold every item, ascending."""
+    users = np.concatenate([np.asarray(part.inter_feat[part.uid_field]) for part in parts])
+    items = np.concatenate([np.asarray(part.inter_feat[part.iid_field]) for part in parts])
+    wanted = parts[0].item_num - 1  # the padding id is no item
+    busy = np.flatnonzero(np.bincount(users) >= wanted)
+    return np.array([user for user in busy if len(np.unique(items[users == user])) == wanted], dtype=np.int64)
+
+
+def _create_samplers(config: Config, dataset: Any, built: list[Any]) -> Any:
+    """Create RecBole's samplers of the three phases, also where a user holds every item.
+
+    RecBole refuses a user who holds every item in the three splits together. Yet training excludes training items alone, and
+    ranking all items draws nothing: only a user without an item left in a phase that draws has to be refused.
+
+    Raises:
+        DataError: such a user.
+        ValueError: whatever else RecBole refuses.
+    """
+    full = _users_with_every_item(built)
+    if not len(full) or config["repeatable"]:
+        return create_samplers(config, dataset, built)
+    sampling = {phase: config[f"{phase}_neg_sample_args"] for phase in _PHASES}
+    without = [
+        _users_with_every_item(built[: _PHASES.index(phase) + 1])
+        for phase, args in sampling.items()
+        if "none" not in {args["distribution"], args["sample_num"]}
+    ]
+    refused = next((users for users in without if len(users)), None)
+    users = full if refused is None else refused
+    rows = np.concatenate([np.asarray(part.inter_feat[part.uid_field]) for part in built])
+    who = (
+        f"dataset {config['dataset']}: user {shown(str(dataset.id2token(dataset.uid_field, users[0])))}"
+        f"{f' and {len(users) - 1:,} more' if len(users) > 1 else ''} interacted with all {dataset.item_num - 1:,} items"
+    )
+    remedy = f"leave such users out with --user_inter_num_interval=[0,{np.bincount(rows)[users].min()})"
+    if refused is not None:
+        raise DataError(f"{who}, which leaves none to draw as a negative: {remedy}")
+    getLogger().warning(f"{who}: they train against items that they hold out, and rank nothing else; {remedy}")
+    alpha = 1.0 if sampling["train"]["distribution"] == "none" else sampling["train"]["alpha"]
+    return [
+        None
+        if args["distribution"] == "none"
+        else _UncheckedSampler(list(_PHASES), built, args["distribution"], alpha).set_phase(phase)
+        for phase, args in sampling.items()
+    ]
 
 
 def _order_by_exact_time(config: Config, dataset: Any) -> None:

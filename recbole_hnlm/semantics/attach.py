@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from recbole_hnlm.config.settings import settings_of
+from recbole_hnlm.data.atomic_text import AtomicFormat
 from recbole_hnlm.data.dataloader import build_train_loader
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.finetune.teacher import ensure_teacher
@@ -51,7 +52,7 @@ def stage_context_of(config: Any, train_dataset: Dataset) -> StageContext:
         user_id_field=train_dataset.uid_field,
         item_id_field=train_dataset.iid_field,
         rating_field=rating_field if rated else None,
-        field_separator=config["field_separator"] or "\t",
+        atomic_format=AtomicFormat.from_config(config),
         device=str(config["device"]),
         ratings=np.asarray(train_dataset.inter_feat[rating_field]) if rated else None,
         inter_name=f"{name}.{benchmark[0]}.inter" if benchmark else None,

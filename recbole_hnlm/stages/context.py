@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recbole_hnlm.data.atomic_text import ItemText, ReadReport, read_item_texts, read_reviews
+from recbole_hnlm.data.atomic_text import AtomicFormat, ItemText, ReadReport, read_item_texts, read_reviews
 from recbole_hnlm.stages.choices import choose_rows
 from recbole_hnlm.utils.errors import ConfigError
 
@@ -43,7 +43,7 @@ class StageContext:
         user_id_field: name of the user id column.
         item_id_field: name of the item id column.
         rating_field: name of the rating column; None where the interactions have none.
-        field_separator: separator of the columns in the atomic files.
+        atomic_format: encoding and separators of the atomic files, and their columns left out.
         device: torch device of models, such as ``cpu`` or ``cuda``.
         ratings: rating of each training interaction, ``[P]``; None where they are not loaded.
         inter_name: name of the file of the training interactions, read for reviews alone; None means ``<dataset>.inter``.
@@ -57,7 +57,7 @@ class StageContext:
     user_id_field: str = "user_id"
     item_id_field: str = "item_id"
     rating_field: str | None = None
-    field_separator: str = "\t"
+    atomic_format: AtomicFormat = field(default_factory=AtomicFormat)
     device: str = "cpu"
     ratings: NDArray[np.floating[Any]] | None = None
     inter_name: str | None = None
@@ -94,7 +94,7 @@ class StageContext:
             item_id_field=self.item_id_field,
             named={role: getattr(settings, f"{role}_field") for role in roles},
             wanted={str(token) for token in self.training.item_tokens[1:]},
-            separator=self.field_separator,
+            form=self.atomic_format,
             max_broken_share=settings.max_missing_share,
         )
 
@@ -216,6 +216,6 @@ class StageContext:
             item_id_field=self.item_id_field,
             named=self.settings.review_field,
             wanted=wanted,
-            separator=self.field_separator,
+            form=self.atomic_format,
             max_broken_share=self.settings.max_missing_share,
         )
