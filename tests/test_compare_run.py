@@ -234,11 +234,11 @@ def test_a_cell_of_another_state_of_the_code_is_named_and_not_reused(workdir, ti
     ("argv", "options", "message"),
     [
         (["--n_layers=2"], {}, r"BPR \+ dns: unknown key n_layers.*--BPR.KEY=VALUE"),
-        (["--NGCF.n_layers=2"], {}, "NGCF is none of the models BPR, HNLMBPR"),
+        (["--NGCF.n_layers=2"], {}, "NGCF is not one of the models BPR, HNLMBPR"),
         (["--negative_sampler=dns"], {}, "leave out --negative_sampler"),
         (["--seed=1"], {"seeds": "1,2"}, "leave out --seed"),
         (["--split_seed=1"], {"vary_split": True}, "leave out split_seed=1"),
-        (["--metrics=[MRR,GAUC]"], {"valid": "GAUC"}, "GAUC: compare pairs users by a ranking metric"),
+        (["--metrics=[MRR,GAUC]"], {"valid": "GAUC"}, "GAUC: compare needs a ranking metric"),
     ],
 )
 def test_wrong_keys_are_one_error_before_any_work(workdir, tiny_keys, argv, options, message):
@@ -487,7 +487,7 @@ def test_a_grid_is_the_product_of_the_keys_that_concern_a_row():
         (["learning_rate"], "grid: expected KEY=V1,V2"),
         (["learning_rate="], "grid: expected KEY=V1,V2"),
         (["layers=[1,2]"], "grid: expected KEY=V1,V2"),
-        (["SGL.learning_rate=1,2"], "grid: SGL in .* is none of BPR, dns"),
+        (["SGL.learning_rate=1,2"], "grid: SGL in .* is not one of BPR, dns"),
         (["learning_rate=1,1"], "names a value twice"),
         (["learning_rate=1,2", "learning_rate=3"], "learning_rate is given twice"),
     ],
@@ -502,8 +502,8 @@ def test_grids_that_make_no_sense_are_refused(texts, message):
     [
         ("learning_rat=0.1,0.2", "learning_rat"),
         ("learning_rate=0.1,-2", "learning_rate"),
-        ("seed=1,2", "grid: seed is no key to tune"),
-        ("epochs=1,2", "grid: epochs is also given as a key of its own"),
+        ("seed=1,2", "grid: seed is not a key that can be tuned"),
+        ("epochs=1,2", "grid: epochs is also given as a separate key"),
     ],
 )
 def test_a_wrong_point_is_an_error_before_any_work(workdir, tiny_keys, text, message):

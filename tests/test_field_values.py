@@ -13,10 +13,10 @@ RATED = {"load_col": {"inter": "user_id,item_id,rating"}}
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({**RATED, "val_interval": {"rating": ">=3"}}, "'>=3' is no interval"),
+        ({**RATED, "val_interval": {"rating": ">=3"}}, "'>=3' is not an interval"),
         ({**RATED, "val_interval": {"rating": "[5,3]"}}, "begins above its end"),
         ({"val_interval": {"rating": "[3,inf)"}}, r"needs column rating.*load_col leaves out"),
-        ({"user_inter_num_interval": 5}, "'5' is no interval"),
+        ({"user_inter_num_interval": 5}, "'5' is not an interval"),
         ({**RATED, "threshold": {"rating": 3}}, r"--val_interval=\{'rating':'\[3,inf\)'\}"),
         ({"eval_args": {"order": "TO"}}, r"order TO \(TIME_FIELD\) needs column timestamp"),
         ({"eval_args": {"split": {"RS": [0.8, 0.2]}}}, "expected three shares"),
@@ -49,7 +49,7 @@ def test_a_cell_that_is_no_number_is_named(tmp_path, tiny_keys):
     (tmp_path / "toy").mkdir()
     (tmp_path / "toy" / "toy.inter").write_text("user_id:token\titem_id:token\trating:float\na\tb\t4\na\tc\t4,5\n")
     keys = {**tiny_keys, "data_path": str(tmp_path), "load_col": None}
-    with pytest.raises(DataError, match=r"toy.inter, line 3, column rating: '4,5' is no number"):
+    with pytest.raises(DataError, match=r"toy.inter, line 3, column rating: '4,5' is not a number"):
         load_data(Config("BPR", "toy", config_dict=keys))
 
 

@@ -235,7 +235,7 @@ def test_vectors_of_a_run_do_not_reach_it(make_config, train, tmp_path):
     [
         ("LightGNC", "nearest is LightGCN"),
         ("EASE", "teacher_model EASE is not trained on pairs of items; known to work are HNLMLightGCN, BPR"),
-        ("NCL", r"teacher_model NCL needs a trainer of its own \(NCLTrainer\); known to work"),
+        ("NCL", r"teacher_model NCL needs its own trainer \(NCLTrainer\); known to work"),
         ("MultiVAE", "teacher_model MultiVAE does not score by inner products of user and item vectors; known to work"),
         ("SimpleX", "teacher_model SimpleX does not score by inner products"),
         ("ConvNCF", "teacher_model ConvNCF "),

@@ -74,7 +74,7 @@ def test_random_generators_go_on_where_they_were():
 def test_truncated_damaged_and_missing_files_are_refused(good):
     data = good.read_bytes()
     good.write_bytes(data[: len(data) // 2])
-    with pytest.raises(ArtifactError, match="truncated or no PyTorch checkpoint"):
+    with pytest.raises(ArtifactError, match="truncated or not a PyTorch checkpoint"):
         read_checkpoint(good)
     at = data.index(torch.arange(1000.0).numpy().tobytes()) + 500
     good.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])

@@ -202,7 +202,7 @@ sys.exit(main(["run"]))
 def test_a_second_interruption_leaves_one_line(again):
     code = _INTERRUPTED.format(**{"before": "pass", "during": "pass", "atexit": "", **again})
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stderr == "interrupted: what was finished is kept; run the same command again to go on\n"
+    assert done.stderr == "interrupted: what was finished is kept; run the same command again to continue\n"
     assert done.returncode == 130
 
 

@@ -40,7 +40,7 @@ def test_folders_and_hub_ids(tmp_path):
     assert not check_llm(validate_settings({"llm_model": str(tmp_path / "llm")})).is_failure
     assert "does not exist" in check_llm(validate_settings({"llm_model": str(tmp_path / "none")})).found
     assert check_llm(validate_settings({"llm_model": "acme/never-downloaded"})).fix == "hf download acme/never-downloaded"
-    assert "no hub id" in check_llm(validate_settings({"llm_model": "not a hub id"})).found
+    assert "nor a hub id" in check_llm(validate_settings({"llm_model": "not a hub id"})).found
     assert not check_llm(validate_settings({"llm_model": "acme/x", "negative_route": "none"})).is_failure
 
 
@@ -94,7 +94,7 @@ def test_a_server_that_is_not_there():
     check = check_llm(validate_settings(keys))
     assert check.fix == "start the server"
     assert "OPENAI_API_KEY is" in check.found
-    assert "no http address" in check_llm(validate_settings({**keys, "llm_base_url": "file:///etc"})).found
+    assert "not an http address" in check_llm(validate_settings({**keys, "llm_base_url": "file:///etc"})).found
 
 
 def test_wrong_keys_and_little_memory_are_failures(workdir, monkeypatch):

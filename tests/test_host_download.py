@@ -134,7 +134,7 @@ def test_a_connection_that_breaks_off_is_noticed_and_a_rerun_works(workdir, know
 def test_half_an_archive_without_a_stated_size_is_noticed(workdir, known, yelp, capsys):
     with serve(yelp[: len(yelp) // 2], stated="none") as (url, _):
         known(url)
-        _refused(workdir, capsys, "is no intact zip archive")
+        _refused(workdir, capsys, "is not an intact zip archive")
 
 
 def test_a_dead_server_is_one_line(workdir, known, capsys):
@@ -147,13 +147,13 @@ def test_a_damaged_file_inside_the_archive_is_noticed(workdir, known, yelp, caps
     place = yelp.index(f"{ARCHIVE}.inter".encode()) + 60
     with serve(yelp[:place] + bytes([yelp[place] ^ 255]) + yelp[place + 1 :]) as (url, _):
         known(url)
-        _refused(workdir, capsys, "is no intact zip archive")
+        _refused(workdir, capsys, "is not an intact zip archive")
 
 
 def test_what_is_no_archive_is_refused(workdir, known, capsys):
     with serve(b"<html>sign in to go on</html>") as (url, _):
         known(url)
-        _refused(workdir, capsys, "is no intact zip archive")
+        _refused(workdir, capsys, "is not an intact zip archive")
 
 
 def test_an_archive_of_something_else_is_refused(workdir, known, capsys):
@@ -184,7 +184,7 @@ def test_links_are_refused(workdir, known, capsys):
     link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
     with serve(_zip([(f"{ARCHIVE}.inter", "x"), (link, "/etc/passwd")])) as (url, _):
         known(url)
-        _refused(workdir, capsys, "an entry that is no plain file")
+        _refused(workdir, capsys, "an entry that is not a plain file")
 
 
 def test_what_a_killed_process_left_is_cleared(workdir, known, yelp, tmp_path):

@@ -139,7 +139,7 @@ def test_resuming_with_other_data_or_shapes_is_refused(workdir, tiny_keys, chang
 def test_resuming_without_the_best_model_is_refused(workdir, tiny_keys):
     run(Config("BPR", "tiny", config_dict=tiny_keys), run_id="first")
     (workdir / "saved" / "first.pth").unlink()
-    with pytest.raises(ArtifactError, match="lacks the best model beside it"):
+    with pytest.raises(ArtifactError, match="has no best model next to it"):
         run(Config("BPR", "tiny", config_dict={**tiny_keys, "epochs": 2, "resume": "saved/first.last.pth"}))
 
 
@@ -255,8 +255,8 @@ def test_data_that_cannot_be_used_is_one_line(workdir, tiny_keys, keys, kind, me
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "no RecBole atomic file"),
-        ("user,item\n1,2\n", "no RecBole atomic file"),
+        ("", "not a RecBole atomic file"),
+        ("user,item\n1,2\n", "not a RecBole atomic file"),
         ("user_id:token\titem:token\n1\t2\n", r"no column item_id \(found user_id, item\)"),
     ],
 )
@@ -270,7 +270,7 @@ def test_a_file_that_is_no_atomic_file_is_one_line(workdir, tiny_keys, content, 
 def test_a_broken_row_is_one_line(workdir, tiny_keys):
     (workdir / "dataset" / "odd").mkdir(parents=True)
     (workdir / "dataset" / "odd" / "odd.inter").write_text('user_id:token\titem_id:token\n1\t"2\n3\t4\n')
-    with pytest.raises(DataError, match=r"dataset odd: .*no RecBole atomic file"):
+    with pytest.raises(DataError, match=r"dataset odd: .*not a RecBole atomic file"):
         load_data(Config("BPR", "odd", config_dict={**tiny_keys, "data_path": "dataset"}))
 
 

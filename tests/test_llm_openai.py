@@ -240,7 +240,7 @@ def test_it_works_inside_a_running_event_loop():
 
 def test_addresses_and_keys_that_cannot_work(monkeypatch):
     monkeypatch.delenv("HNLM_TEST_KEY", raising=False)
-    with pytest.raises(ConfigError, match="is no address such as"):
+    with pytest.raises(ConfigError, match="is not an address such as"):
         load_backend(server_settings("localhost:8000"))
     with pytest.raises(BackendError, match="set the environment variable HNLM_TEST_KEY") as caught:
         load_backend(server_settings("https://user:password@llm.example.org/v1"))

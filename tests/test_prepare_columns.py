@@ -116,8 +116,8 @@ def test_one_bad_value_leaves_the_other_records_as_they_are(tmp_path):
     text = "I now have 4 of the 5 available colors of this shirt..."
     assert rows_of(tmp_path, "inter")[1:] == [[*cells, text], [*cells, "in parts & all"], [*cells, text]]
     assert dict(report.reviews.incomplete) == {
-        "a rating that is no number": 1,
-        "a time that is no number of seconds between 1970 and 2100": 1,
+        "a rating that is not a number": 1,
+        "a time that is not a number of seconds between 1970 and 2100": 1,
         "an empty id": 1,
         "no field 'reviewerID'": 1,
     }

@@ -171,7 +171,7 @@ def test_numbers(value, cell):
 
 @pytest.mark.parametrize("value", [None, "5", True, float("nan"), float("inf"), [5]])
 def test_what_is_no_rating(value):
-    with pytest.raises(RecordError, match="a rating that is no number"):
+    with pytest.raises(RecordError, match="a rating that is not a number"):
         number_cell(value)
 
 

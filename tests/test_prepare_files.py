@@ -90,7 +90,7 @@ def test_a_line_without_end_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("recbole_hnlm.prepare.lines._LONGEST_LINE", 1000)
     monkeypatch.setattr("recbole_hnlm.prepare.lines._CHUNK", 600)
     (tmp_path / "array.json").write_text(json.dumps(many(100)))
-    with pytest.raises(DataError, match="expected one record a line"):
+    with pytest.raises(DataError, match="expected one record per line"):
         prepare("yelp", tmp_path / "array.json", dump(tmp_path / "meta.json", [BUSINESS]), "made", tmp_path / "out")
 
 

@@ -131,5 +131,5 @@ def test_older_yelp_editions(tmp_path):
 def test_seconds_in_the_place_of_milliseconds_and_the_reverse_are_refused(tmp_path):
     late = {**REVIEWS["amazon2018"], "unixReviewTime": 1514764800000}
     report = convert(tmp_path, "amazon2018", [late, REVIEWS["amazon2018"]], [META["amazon2018"]], max_broken_share=0.5)
-    assert report.reviews.incomplete == {"a time that is no number of seconds between 1970 and 2100": 1}
+    assert report.reviews.incomplete == {"a time that is not a number of seconds between 1970 and 2100": 1}
     assert report.interactions == 1

@@ -15,7 +15,7 @@ __all__ = ["KEYS_HELP", "add_config_options", "config_files", "say"]
 
 KEYS_HELP = (
     "Every key of RecBole and of recbole-hnlm can be given as --key=value or --key value; lists as [a,b] or a,b. "
-    "A key that nothing reads is an error that names the nearest valid one."
+    "An unknown key is an error that names the nearest valid one."
 )
 
 

@@ -36,7 +36,7 @@ EXAMPLES = """examples:
   %(prog)s --dataset=ml-100k --models=LightGCN,HNLMLightGCN --negative_samplers=dns,ahns --out=comparison \\
       --grid learning_rate=0.001,0.002,0.005 --grid ahns.ahns_beta=1,10
 A plain name is that backbone with the sampler and without an LLM; HNLM<Name> is the same with the semantic part. Run the same
-command again to go on: finished cells are reused, changed settings make new ones."""
+command again to continue: finished cells are reused, changed settings make new ones."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
 
     tuned = tune_rows(folder, request, args.only, run_missing, failures) if request.grid else None
     plan = make_plan(request, tuned.points if tuned else None)
-    # With a grid whole rows are shared out: whoever tunes a row knows its point.
+    # With a grid, whole rows are shared out: the share that tunes a row knows its point.
     mine = [cell for cell in plan if cell.method.label in tuned.mine] if tuned else share_of(plan, args.only)
     without = sorted({cell.method.model for cell in plan if cell.method.sampler is None})
     if without:

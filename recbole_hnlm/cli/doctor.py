@@ -1,4 +1,4 @@
-"""``recbole-hnlm doctor``: is everything here that the main command needs, and if not, which command fixes it."""
+"""``recbole-hnlm doctor``: checks that everything the main command needs is here, and says which command fixes what is not."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def _check_model_files(name: str, model: str, marker: str, key: str) -> Check:
     try:
         is_cached = isinstance(try_to_load_from_cache(model, marker), str)
     except HFValidationError:
-        return Check(name, f"{model} is no folder and no hub id", f"set --{key} to a folder or a hub id such as org/name")
+        return Check(name, f"{model} is neither a folder nor a hub id", f"set --{key} to a folder or a hub id such as org/name")
     if is_cached:
         return Check(name, f"{model}, in the local cache")
     return Check(name, f"{model} is not in the local cache", f"hf download {model}")
@@ -194,7 +194,7 @@ def check_server(settings: HNLMSettings) -> Check:
     key_state = f"{settings.llm_api_key_env} is {'set' if key else 'not set'}"
     shown = redact(url)
     if not url.startswith(("http://", "https://")):
-        return Check(name, f"{shown} is no http address", "set --llm_base_url=http://HOST:PORT/v1")
+        return Check(name, f"{shown} is not an http address", "set --llm_base_url=http://HOST:PORT/v1")
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"} if key else {})  # noqa: S310
     try:
         with urllib.request.urlopen(request, timeout=_SERVER_TIMEOUT) as answer:  # noqa: S310 - http(s) only, see above

@@ -154,7 +154,7 @@ def _guarded(name: str, prog: str, argv: Sequence[str] | None) -> int:
         except HNLMError as error:
             message, code = f"error: {' '.join(str(error).split())}", USER_ERROR_EXIT_CODE
         except KeyboardInterrupt as interrupt:
-            kept = str(interrupt) or "what was finished is kept; run the same command again to go on"
+            kept = str(interrupt) or "what was finished is kept; run the same command again to continue"
             message, code = f"interrupted: {kept}", 128 + came[0] if came else _INTERRUPTED_EXIT_CODE
         except OSError as error:
             if error.errno != errno.ENOSPC:

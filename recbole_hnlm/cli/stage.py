@@ -44,7 +44,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     if args.verb == "finetune" and not any(token.split("=")[0] == "--negative_route" for token in rest):
         rest = (*rest, "--negative_route=finetuned")
     config, context, data = stage_context(args, rest)
-    # Of several processes that fine-tune together, one measures the adapter and writes the results.
+    # If several processes fine-tune together, one of them measures the adapter and writes the results.
     if args.eval and Ranks.from_environment().first:
         _measure_finetuning(config, context, data)
         return 0
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _measure_finetuning(config: Config, context: StageContext, data: LoadedData) -> None:
-    # Profiles first, where the queries are made of them; the fine-tuning itself is watched.
+    # Queries may be made of profiles, so these come first; the fine-tuning itself is watched.
     if context.settings.finetune_text == "profiles":
         run_stage(context, "profile")
     with FinetuneSession(context) as session:

@@ -1,4 +1,4 @@
-"""RecBole's configuration made strict, our keys by concern, and the checks that come before any work."""
+"""RecBole's configuration made strict, our keys by concern, and the checks that run before any work."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def _untyped(file: Path, header: str, cell: str, separator: str) -> str:
             rf"use --field_separator={guess if guess != chr(9) else chr(92) + 't'}"
         )
     return (
-        f"{file} is no RecBole atomic file: its first line should read user_id:token, item_id:token, ... separated by "
+        f"{file} is not a RecBole atomic file: its first line should be user_id:token, item_id:token, ... separated by "
         f"{separator!r}; it has the cell {shown(cell)}, expected name:type with a type among {', '.join(_TYPES)}"
     )
 

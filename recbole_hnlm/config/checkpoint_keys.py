@@ -63,7 +63,7 @@ def check_names(model: Any, dataset: Any) -> None:
     """Refuse names that would import a module or leave the folder of datasets.
 
     Raises:
-        ArtifactError: a model that is no plain name, or a dataset with a path in it.
+        ArtifactError: a model that is not a plain name, or a dataset with a path in it.
     """
     if not isinstance(model, str) or not _NAME.fullmatch(model):
         raise ArtifactError(f"the checkpoint names the model {shown(model)}, expected the plain name of a class")

@@ -1,4 +1,4 @@
-"""Checks of a configuration before any work starts; each returns its problems as lines, so that all are reported at once."""
+"""Checks of a configuration before any work starts; each returns its problems as lines, so that one error reports them all."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LAUNCHER_KEYS = frozenset({"nproc", "ip", "port", "world_size", "offset", "local
 # Keys that RecBole 1.2.1 reads although none of its YAML files or argument lists names them.
 UNLISTED_KEYS = frozenset({"encoding", "eta", "norm", "tail_ratio", "token_num_threshold", "xgb_early_stopping_rounds"})
 
-# Listed by RecBole among its arguments, read by nothing: a file given so would be ignored.
+# RecBole lists these among its arguments but reads them nowhere: a file given this way would be ignored.
 _DEAD_KEYS = frozenset({"config_file"})
 
 _PICKLED_CACHE_KEYS = ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path")
@@ -105,7 +105,7 @@ def check_secrets(config: Mapping[str, Any]) -> list[str]:
 
 
 def check_resume(config: Mapping[str, Any]) -> list[str]:
-    """Check that the checkpoint to go on from is there, before data are loaded and stages run."""
+    """Check that the checkpoint to resume from is there, before data are loaded and stages run."""
     path = config.get("resume")
     if not isinstance(path, str) or Path(path).is_file():
         return []
@@ -172,7 +172,7 @@ def _check_modes(config: Mapping[str, Any], names: list[str]) -> list[str]:
 
 
 def dataset_folder(dataset: str, data_path: str) -> Path:
-    """Return the folder of a dataset's atomic files; RecBole brings ml-100k along."""
+    """Return the folder of a dataset's atomic files; RecBole ships ml-100k."""
     if dataset == "ml-100k":
         return Path(recbole.__file__).parent / "dataset_example" / dataset
     return Path(data_path) / dataset

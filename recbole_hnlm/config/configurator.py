@@ -152,9 +152,9 @@ class Config(RecBoleConfig):
         return settings_of(self)
 
     def to_saved(self) -> dict[str, dict[str, Any]]:
-        """Return, as plain values, what an equal configuration is built from again: see the argument ``saved``.
+        """Return plain values from which an equal configuration can be built again: see the argument ``saved``.
 
-        What depends on the machine or on the loaded data (``gpu_id``, ``eval_batch_size``) is part only if it was given.
+        What depends on the machine or on the loaded data (``gpu_id``, ``eval_batch_size``) is included only if it was given.
         """
         left_out = {"model", "dataset", "MODEL_TYPE", "resume", *LAUNCHER_KEYS}
         given = {key: self._requested[key] for key in self.external_config_dict if key not in left_out}
@@ -256,7 +256,7 @@ class Config(RecBoleConfig):
             choices, value = _text_choices(key), self.external_config_dict.get(key)
             takes_text = choices is not None or isinstance(self.internal_config_dict.get(key), str)
             is_other_type = not isinstance(value, (str, type(None), tuple))
-            # "none" is a word of its own for some keys, such as negative_route.
+            # Some keys take the word "none", such as negative_route.
             if (takes_text and is_other_type) or (value is None and text in (choices or ())):
                 self.external_config_dict[key] = text
 

@@ -39,14 +39,14 @@ def parse_intervals(value: object) -> list[Interval]:
 def _parse_part(text: str) -> Interval:
     match = _PART.fullmatch(text)
     if match is None:
-        raise ValueError(f"{shown(text)} is no interval")
+        raise ValueError(f"{shown(text)} is not an interval")
     opening, left, right, closing = match.groups()
     try:
         low, high = float(left), float(right)
     except ValueError:
-        raise ValueError(f"{shown(text)} has a bound that is no number") from None
+        raise ValueError(f"{shown(text)} has a bound that is not a number") from None
     if math.isnan(low) or math.isnan(high):
-        raise ValueError(f"{shown(text)} has a bound that is no number")
+        raise ValueError(f"{shown(text)} has a bound that is not a number")
     interval = Interval(low, high, opening == "[", closing == "]")
     if low > high:
         raise ValueError(f"{shown(text)} begins above its end")

@@ -97,7 +97,7 @@ class HNLMSettings(
 
     @property
     def uses_semantics(self) -> bool:
-        """Whether training reads any vectors: of what the LLM made, or of items' text."""
+        """Whether training reads any vectors, of the LLM's output or of items' text."""
         return self.uses_pair_vectors or self.uses_semantic_candidates or self.reads_text_vectors
 
     @property

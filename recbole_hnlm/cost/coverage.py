@@ -1,4 +1,4 @@
-"""What text a dataset has, and how long the prompts made of it are: known before any LLM time is spent."""
+"""What text a dataset has, and how long the prompts made of it are: counted before any LLM time is spent."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def measure_coverage(context: StageContext, counter: TokenCounter) -> Coverage:
     """Count what text the items of a training split have, and the tokens of the prompts for profiles.
 
     Raises:
-        DataError: the text of the dataset cannot be read; the message says how to mend it.
+        DataError: the text of the dataset cannot be read; the message says how to fix it.
     """
     training, texts = context.training, context.item_texts.values()
     fields = {name: sum(bool(getattr(text, name)) for text in context.all_item_texts.values()) for name in _FIELDS}

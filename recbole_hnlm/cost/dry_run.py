@@ -50,7 +50,7 @@ def dry_run(config: Config, rate: str | None = None) -> str:
         f"data after filters: {train.user_num - 1:,} users, {train.item_num - 1:,} items, {len(train):,} training interactions",
     ]
     if not kinds_of(config):
-        return "\n".join([*head, "", "LLM: none of its output is read by this model with these settings; 0 prompts, 0 tokens"])
+        return "\n".join([*head, "", "LLM: this model reads none of its output with these settings; 0 prompts, 0 tokens"])
     context = stage_context_of(config, train)
     counter = TokenCounter(context.settings)
     parts = [
@@ -114,12 +114,12 @@ def _expected(context: StageContext, plans: list[PlannedReplies], rate: Rate) ->
 
 def _time_text(context: StageContext, plans: list[PlannedReplies], rate: Rate) -> str:
     if not any(plan.ask for plan in plans):
-        return "time: none of the LLM's, every reply is there"
+        return "time: no LLM time, because every reply is there"
     if rate.tokens_per_second is None:
         return f"time: rate {rate.source}"
     expected = _expected(context, plans, rate)
     hours = expected / rate.tokens_per_second / _HOUR
-    length = "the trial's mean length" if rate.tokens_per_reply else "replies that use their word limits up"
+    length = "the trial's mean length" if rate.tokens_per_reply else "replies that use their whole word limits"
     return (
         f"time: about {hours:.2f} hours = {expected:,.0f} tokens out ({length}) at {rate.tokens_per_second:,.0f} tokens/s "
         f"({rate.source})"

@@ -48,7 +48,7 @@ class Rate:
 
 
 def expected_reply_tokens(plan: PlannedReplies) -> float:
-    """Tokens of a reply that uses its word limits up, at 1.4 tokens a word."""
+    """Tokens of a reply that uses its whole word limits, at 1.4 tokens per word."""
     return _STRUCTURE_TOKENS + _TOKENS_PER_WORD * plan.job.words
 
 
@@ -62,7 +62,7 @@ def find_rate(asked: str | None, context: StageContext, plans: Sequence[PlannedR
         counter: counts the tokens of the trial's replies.
 
     Raises:
-        ConfigError: ``asked`` is no positive number and not ``measure``.
+        ConfigError: ``asked`` is neither a positive number nor ``measure``.
         BackendError: the trial's model cannot answer.
     """
     settings = context.settings
@@ -87,10 +87,10 @@ def find_rate(asked: str | None, context: StageContext, plans: Sequence[PlannedR
 
 
 def _measured(context: StageContext, plans: Sequence[PlannedReplies], counter: TokenCounter) -> Rate:
-    """Ask prompts from all over the largest plan, once, and keep no reply."""
+    """Ask prompts spread over the largest plan, once each, and keep no reply."""
     plan = max(plans, key=lambda plan: len(plan.ask), default=None)
     if plan is None or not plan.ask:
-        return Rate(None, "not measured, since nothing is left to ask")
+        return Rate(None, "not measured, because nothing is left to ask")
     count = min(len(plan.ask), _TRIAL_PROMPTS)
     prompts = [plan.ask[place * len(plan.ask) // count] for place in range(count)]
     form, settings = plan.job.reply_format, context.settings

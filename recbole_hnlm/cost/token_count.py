@@ -28,13 +28,13 @@ SAMPLE = 20_000
 
 
 def reply_opening(form: ReplyFormat) -> str:
-    """Text with which every reply under a grammar begins; the local backend puts it behind the prompt."""
+    """Text with which every reply under a grammar begins; the local backend appends it to the prompt."""
     return f'{{"{next(iter(form.schema["properties"]))}": "'
 
 
 def sampled(prompts: Sequence[Prompt]) -> Sequence[Prompt]:
     """All prompts, or :data:`SAMPLE` of them drawn with a fixed seed."""
-    return prompts if len(prompts) <= SAMPLE else random.Random(0).sample(prompts, SAMPLE)  # noqa: S311 -- no secret
+    return prompts if len(prompts) <= SAMPLE else random.Random(0).sample(prompts, SAMPLE)  # noqa: S311 -- not a secret
 
 
 class TokenCounter:
@@ -49,7 +49,7 @@ class TokenCounter:
     """
 
     def __init__(self, settings: HNLMSettings) -> None:
-        # The tokenizer of a server's model is not known here, whatever the model's name.
+        # A server's tokenizer is not known here, whatever its model is called.
         tokenizer = local_tokenizer(settings) if settings.llm_backend == "transformers" else None
         self._tokenizer: Any = tokenizer
         self._encoder = PromptEncoder(tokenizer) if tokenizer is not None else None

@@ -1,1 +1,1 @@
-"""Data of training: loading, splitting, samplers, loaders, text of atomic files and the vector store."""
+"""Training data: loading, splitting, candidate sampler, loader, text of atomic files and the vector store."""

@@ -87,7 +87,7 @@ class ItemText:
 
     @property
     def has_text(self) -> bool:
-        """Whether anything in it tells what the item is (a city alone does not)."""
+        """Whether anything in it says what the item is (a city alone does not)."""
         return bool(self.title or self.categories or self.description)
 
 
@@ -100,7 +100,7 @@ class ReadReport:
         short_rows: rows with fewer fields than the header; the absent fields count as empty.
         long_rows: rows with more fields than the header; the surplus at the end is dropped.
         undecodable_rows: rows with bytes that are not of the file's encoding; each such byte reads as U+FFFD.
-        duplicate_rows: rows of an item (or pair) that had one already; the first one counts.
+        duplicate_rows: rows of an item (or pair) that already has one; the first one counts.
         ambiguous: training pairs whose review is not used, because the file has further rows of the pair that may belong
             to another split.
         without_row: wanted items that have no row.
@@ -161,7 +161,7 @@ def cut_text(text: str, max_chars: int) -> str:
 def resolve_columns(
     columns: list[str], named: Mapping[str, str | None], path: Path, unloaded: Collection[str] = ()
 ) -> dict[str, str | None]:
-    """Decide which column plays which role.
+    """Decide which column has which role.
 
     Args:
         columns: names in the file's header.
@@ -258,7 +258,7 @@ class _AtomicFile:
         return clean_text(cell)
 
     def position_of(self, column: str, columns: list[str]) -> int:
-        """Index of an id column that has to be there."""
+        """Index of an id column that must be there."""
         if column not in columns:
             raise DataError(f"{self.path} has no column {column!r}; its columns are {', '.join(columns)}")
         return columns.index(column)
@@ -346,8 +346,8 @@ def read_reviews(
 ) -> tuple[dict[tuple[str, str], str], ReadReport]:
     """Read the reviews of training pairs from a ``.inter`` file.
 
-    A pair that the file holds more often than the training split does has rows in another split; which review is whose
-    cannot be told by token, so none of them is used. That keeps held-out reviews out of every prompt.
+    A pair that the file holds more often than the training split does has rows in another split; tokens do not
+    show which review is whose, so none of them is used. That keeps held-out reviews out of every prompt.
 
     Args:
         path: the ``.inter`` file.

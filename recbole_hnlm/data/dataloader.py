@@ -31,7 +31,7 @@ SEMANTIC_ROW = "semantic_row"
 
 
 class UserIdSampler(Protocol):
-    """What a loader asks of a sampler; RecBole's ``Sampler`` qualifies too."""
+    """What a loader needs of a sampler; RecBole's ``Sampler`` qualifies too."""
 
     def sample_by_user_ids(self, user_ids: Any, item_ids: Any, num: int) -> torch.Tensor:
         """Return ``num`` blocks of B item ids, int64 ``[num * B]``."""
@@ -42,7 +42,7 @@ class HNLMTrainDataLoader(TrainDataLoader):
 
     ``neg_item_id`` is ``[B]`` when the negative sampler takes one plain item and ``[B, K]`` when it chooses among candidates.
     B is ``train_batch_size`` (divided by the number of processes under DDP). The order of rows and its reshuffling in every
-    epoch are RecBole's: same generator, same seed. With ``worker > 0`` each worker draws from a stream of its own that
+    epoch are RecBole's: same generator, same seed. With ``worker > 0`` each worker draws from its own stream, which
     follows from the loader's generator.
 
     Departure from RecBole: features of users and items are not joined into the batch; models here read ids only.
@@ -59,7 +59,7 @@ class HNLMTrainDataLoader(TrainDataLoader):
 
         Raises:
             ArtifactError: if the semantic vectors belong to another number of interactions.
-            ConfigError: if RecBole's own negative sampling keys ask for what only ours can do.
+            ConfigError: if RecBole's own negative sampling keys ask for what only our keys can do.
         """
         settings = settings_of(config)
         self._negatives = get_negative_sampler(settings.negative_sampler)
@@ -135,7 +135,7 @@ class HNLMTrainDataLoader(TrainDataLoader):
 
 
 def _carry_semantic_rows(dataset: Dataset) -> None:
-    """Put the row of each interaction's vector beside the interaction, so that both move together from here on."""
+    """Add the row of each interaction's vector to the interaction, so that both move together from here on."""
     vectors = getattr(dataset, "semantic_vectors", None)
     if vectors is None or SEMANTIC_ROW in dataset.inter_feat:
         return
@@ -154,7 +154,7 @@ def _carry_semantic_rows(dataset: Dataset) -> None:
 
 
 def build_train_loader(config: Any, train_data: Any) -> HNLMTrainDataLoader:
-    """Replace RecBole's training loader by ours, over the same dataset.
+    """Replace RecBole's training loader with ours, over the same dataset.
 
     Args:
         config: RecBole's configuration with our keys in it.

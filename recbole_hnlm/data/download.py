@@ -3,7 +3,7 @@
 RecBole 1.2.1 downloads by itself (``Dataset._download``), but ends in a process group's barrier even in a single process
 (``data/dataset/dataset.py``: "Default process group has not been initialized"), makes the dataset's folder before it has a file
 to put there, does not notice a connection that broke, and asks on standard input above 1 GB. Here the archive and its files lie
-in a folder of their own beside the target until all is checked; one rename puts them into place.
+in a separate folder next to the target until everything is checked; one rename puts them into place.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["ensure_dataset", "fetch", "unpack"]
 
 _BLOCK_BYTES = 1 << 20
 _SILENCE_SECONDS = 60.0
-_PLACE = ".downloads"  # beside the datasets, so that a rename moves finished files
+_PLACE = ".downloads"  # next to the datasets, so that a rename moves finished files
 # Atomic files shrink about tenfold; small archives may do better.
 _MOST_RATIO, _ALWAYS_BYTES, _MOST_BYTES = 100, 64 << 20, 256 << 30
 _AGAIN = "nothing was kept: run the same command again"
@@ -49,7 +49,7 @@ def ensure_dataset(name: str, folder: Path, expected: Sequence[str]) -> bool:
     Args:
         name: name of the dataset.
         folder: where its atomic files go, ``<data_path>/<name>``.
-        expected: names of the files that have to be in it, such as ``yelp.inter``.
+        expected: names of the files that must be in it, such as ``yelp.inter``.
 
     Returns:
         Whether it was downloaded now.
@@ -77,7 +77,7 @@ def ensure_dataset(name: str, folder: Path, expected: Sequence[str]) -> bool:
 
 def _download(name: str, url: str, folder: Path, expected: Sequence[str], work: Path) -> None:
     archive, files = work / "archive.zip", work / "files"
-    # Whatever lies there is of a process that was killed: the lock is ours.
+    # Whatever is there was left by a killed process: the lock is ours.
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     try:
@@ -94,14 +94,14 @@ def _download(name: str, url: str, folder: Path, expected: Sequence[str], work: 
 
 
 def fetch(url: str, target: Path) -> None:
-    """Download a file, with a progress bar; its size has to be the one that the server states.
+    """Download a file, with a progress bar; its size must be the one that the server states.
 
     Args:
         url: http or https.
         target: a file in an existing folder.
 
     Raises:
-        DataError: no such file, a server that is dead, silent for a minute or breaks off, or too little room on the disk.
+        DataError: no such file, a server that is dead, stays silent for a minute or breaks off, or too little room on the disk.
         OSError: the file cannot be written.
     """
     if urlsplit(url).scheme not in {"http", "https"}:
@@ -163,7 +163,7 @@ def unpack(archive: Path, folder: Path, url: str) -> None:
         url: where the archive comes from, for messages.
 
     Raises:
-        DataError: it is no zip archive or damaged, needs a password or more room than there is, or has an entry that is a
+        DataError: it is damaged or not a zip archive, needs a password or more room than there is, or has an entry that is a
             link or device or would lie outside the folder. Nothing outside the folder is written.
         OSError: a file cannot be written.
     """
@@ -179,7 +179,7 @@ def unpack(archive: Path, folder: Path, url: str) -> None:
             # No entry yields more bytes than it declares: zipfile stops there and compares the checksum.
             content.extractall(folder)
     except _BROKEN_ZIP as error:
-        raise DataError(f"{url} is no intact zip archive ({error}); {_AGAIN}") from error
+        raise DataError(f"{url} is not an intact zip archive ({error}); {_AGAIN}") from error
     for path in sorted(folder.rglob("*.npy")):
         refuse_objects(path)
 
@@ -201,7 +201,7 @@ def _refuse_unsafe(entry: zipfile.ZipInfo, url: str) -> None:
     if outside or "\0" in raw:
         raise DataError(f"the archive {url} has an entry outside its folder, {raw!r}: it is not unpacked, and {_AGAIN}")
     if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
-        raise DataError(f"the archive {url} has an entry that is no plain file, {raw!r}: it is not unpacked, and {_AGAIN}")
+        raise DataError(f"the archive {url} has an entry that is not a plain file, {raw!r}: it is not unpacked, and {_AGAIN}")
 
 
 def _rename(folder: Path, old: str, new: str) -> None:

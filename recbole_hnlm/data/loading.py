@@ -45,7 +45,7 @@ class LoadedData(NamedTuple):
 
 
 def load_data(config: Config, clock: Stopwatch | None = None) -> LoadedData:
-    """Load, filter and split a dataset exactly as RecBole does for the same seed, but for times that float32 cannot tell apart.
+    """Load, filter and split a dataset exactly as RecBole does for the same seed, but for times that float32 confuses.
 
     ``split_seed`` takes the place of ``seed`` here where it is set; the training loader and the model keep ``seed``.
 
@@ -94,7 +94,7 @@ def _download_if_absent(config: Config) -> None:
 
     Raises:
         DataError: the download failed.
-        ConfigError: the files have not the columns that the configuration names.
+        ConfigError: the files lack columns that the configuration names.
     """
     name, folder = config["dataset"], Path(config["data_path"])
     if ensure_dataset(name, folder, interaction_files(name, config.final_config_dict)):
@@ -142,7 +142,7 @@ def _bad_cells(file: Path, config: Config) -> Iterator[str]:
                 for column, cell in zip(columns, cells, strict=False):
                     if types[column] == "float" and cell.strip() and not _is_float(cell):
                         yield (
-                            f"{file}, line {number}, column {column}: {shown(cell)} is no number; write a number (times as "
+                            f"{file}, line {number}, column {column}: {shown(cell)} is not a number; write a number (times as "
                             "seconds), leave the cell empty, or leave the column out with load_col"
                         )
     except UnicodeDecodeError:
@@ -220,7 +220,7 @@ def _order_by_exact_time(config: Config, dataset: Any) -> None:
     """Sort by time before RecBole casts times to float32, where those of today are 128 seconds apart.
 
     RecBole then sorts the rounded times stably, which leaves this order: rounding is monotone. Its ``val_interval`` needs no
-    such care, since it filters before the cast. Rows of equal times stay in the order of the file.
+    such care, because it filters before the cast. Rows of equal times stay in the order of the file.
     """
     time_field = dataset.time_field
     if config["eval_args"]["order"] != "TO" or dataset.benchmark_filename_list is not None:

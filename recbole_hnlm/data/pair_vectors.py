@@ -1,4 +1,4 @@
-"""Access to what the LLM side made, during training: rows of the pair store and the text vectors of users and items.
+"""Access during training to what the LLM stages made: rows of the pair store and the text vectors of users and items.
 
 Symbols: M rows of a batch with a vector, H the dimension of pair vectors, T that of the text encoder, U users, I items.
 Nothing here is a module: tables are neither copied with a model, nor checkpointed, nor broadcast.

@@ -2,7 +2,7 @@
 
 RecBole's sampler rejects in a Python list comprehension over sets; here one compiled loop draws and checks against sorted
 rows, at the same contract. (A packed user x item bit matrix is slower to build and no faster to probe.) Every output cell
-has a random stream of its own, a function of the seed, the number of the call and the cell's index, so that the result does
+has its own random stream, a function of the seed, the number of the call and the cell's index, so that the result does
 not depend on the number of threads.
 """
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CandidateSampler", "alias_table"]
 
-# Rows of a call below which a second thread costs more than it brings.
+# Below this number of rows in a call, a second thread costs more than it gains.
 _MIN_CELLS_PER_PIECE = 16_384
-# Draws after which a cell enumerates the free items instead: reached only by users who hold nearly all of the catalogue.
+# Draws after which a cell enumerates the free items instead: only users with nearly the whole catalogue get there.
 _MAX_DRAWS = 64
 
 
@@ -107,7 +107,7 @@ def _fill(  # noqa: PLR0917
     n_items: int,
     stream: np.uint64,
 ) -> None:
-    """Fill rows ``start..stop`` of ``out [B, K]`` with items that their users do not hold; 0 where a user has none left.
+    """Fill rows ``start..stop`` of ``out [B, K]`` with items new to their users; 0 where a user has none left.
 
     ``numbers [B]`` are the numbers under which the rows draw; without any a row's number is its place.
     """
@@ -311,7 +311,7 @@ class CandidateSampler:
             Internal item ids, int64 ``[B, K]``.
 
         Raises:
-            DataError: if an id is no user.
+            DataError: if an id is not a user's.
         """
         self._calls += 1
         return self._filled(user_ids, num, np.empty(0, dtype=np.int64), self._calls - 1)
@@ -333,7 +333,7 @@ class CandidateSampler:
             Internal item ids, int64 ``[B, K]``.
 
         Raises:
-            DataError: if an id is no user.
+            DataError: if an id is not a user's.
         """
         return self._filled(user_ids, num, np.ascontiguousarray(numbers, dtype=np.int64), call)
 

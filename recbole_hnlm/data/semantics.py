@@ -30,7 +30,7 @@ class SemanticVectors:
     Symbols: P training interactions, N vectors in the pair store, H their dimension, U users and I items including the
     padding id 0, T the dimension of the text encoder.
 
-    The object hangs on RecBole's training dataset as ``dataset.semantic_vectors`` and is never part of an ``nn.Module``,
+    The object is attached to RecBole's training dataset as ``dataset.semantic_vectors`` and is never part of an ``nn.Module``,
     so that it is neither copied, nor checkpointed, nor broadcast.
 
     Attributes:
@@ -95,7 +95,7 @@ def mean_item_vectors(
 
 
 class TextTables:
-    """Text vectors of items and users on the training device, with the masks of who has one.
+    """Text vectors of items and users on the training device, with masks that say who has one.
 
     They keep the type in which they come, float16 from the stores, since they stay in memory for the whole training; readers
     turn the rows that they take into float32.
@@ -110,7 +110,7 @@ class TextTables:
     """
 
     def __init__(self, vectors: SemanticVectors, training: TrainingInteractions, source: str, device: torch.device) -> None:
-        """Take the items' vectors, and the users' from their profiles or from their training items.
+        """Take the items' vectors, and make the users' from their profiles or their training items.
 
         Args:
             vectors: with ``item_vectors`` and ``item_mask``; with ``user_vectors`` and ``user_mask`` for ``profile``.

@@ -1,1 +1,1 @@
-"""Evaluation: repairs of RecBole's metric collection."""
+"""Evaluation: collecting for RecBole's metrics, values per user, false negatives, paired tests."""

@@ -1,7 +1,7 @@
-"""What metrics are computed from, collected so that every one of RecBole's metrics works, in one process or several.
+"""Collects what metrics are computed from, so that all of RecBole's metrics work, in one process or several.
 
-RecBole 1.2.1 calls ``.cpu()`` on all it collected, counts and dictionaries included, so ItemCoverage, AveragePopularity,
-GiniIndex and TailPercentage always crash. The collector here keeps what is no tensor aside while RecBole moves the tensors.
+RecBole 1.2.1 calls ``.cpu()`` on everything it collected, counts and dictionaries included, so ItemCoverage, AveragePopularity,
+GiniIndex and TailPercentage always crash. The collector here sets aside what is not a tensor while RecBole moves the tensors.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How often a negative sampler picks what the user liked after all: a diagnostic that training never reads."""
+"""How often a negative sampler picks an item that the user liked: a diagnostic that training never reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A ranking metric's value for each user, which RecBole averages away."""
+"""A ranking metric's value for each user, of which RecBole reports only the mean."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PairedTest", "holm", "mean_std", "paired_test"]
 
-# Up to so many differences with ties all signs are enumerated; the normal approximation is poor there, and SciPy's exact
-# distribution knows no ties.
+# Up to this many differences with ties, all signs are enumerated; the normal approximation is poor there, and SciPy's exact
+# distribution does not allow ties.
 _ENUMERATED = 12
 _EXACT = 50
 

@@ -1,1 +1,1 @@
-"""Many runs: the side-by-side table of models, negative samplers and seeds, each run in a process of its own."""
+"""Many runs: the side-by-side table of models, negative samplers and seeds, each run in its own process."""

@@ -1,4 +1,4 @@
-"""One run of a table, and the id that its settings give it, by which a finished one is found on another machine too."""
+"""One run of a table, and the id that its settings give it, by which a finished run is found, on another machine too."""
 
 from __future__ import annotations
 

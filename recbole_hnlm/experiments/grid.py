@@ -1,4 +1,4 @@
-"""A small grid of settings that every row is tuned over: the best on validation with the first seed is used for all seeds."""
+"""A small grid of settings that every row is tuned over: the best on validation with the first seed serves all seeds."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def parse_grid(texts: Sequence[str], models: Sequence[str], samplers: Sequence[s
         if not (equals and key and values) or any(character in listed for character in "[]{}"):
             raise ConfigError(f"grid: expected KEY=V1,V2 such as learning_rate=0.001,0.002, got {text!r}")
         if dot and scope not in {*models, *samplers}:
-            raise ConfigError(f"grid: {scope} in {text!r} is none of {', '.join((*models, *samplers))}")
+            raise ConfigError(f"grid: {scope} in {text!r} is not one of {', '.join((*models, *samplers))}")
         if len(set(values)) < len(values):
             raise ConfigError(f"grid: {text!r} names a value twice")
         if any((other.scope, other.key) == (scope or None, key) for other in keys):
@@ -90,7 +90,7 @@ def points_of(grid: Sequence[GridKey], method: Method) -> list[dict[str, str]]:
 
 
 def point_text(point: Mapping[str, str]) -> str:
-    """Write a point as people give it: ``learning_rate=0.002, n_layers=3``."""
+    """Write a point as a user would: ``learning_rate=0.002, n_layers=3``."""
     return ", ".join(f"{key}={value}" for key, value in point.items())
 
 

@@ -1,4 +1,4 @@
-"""Running cells in processes, several at once, so that one that fails or dies takes no other with it."""
+"""Running cells in processes, several at once, so that a failing cell does not stop the others."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def share_of(cells: Sequence[Each], share: str | None) -> list[Each]:
 
 
 def last_line(output: str, code: int) -> str:
-    """Return in one line why a process failed: its last line, or its exit code where it said nothing."""
+    """Return in one line why a process failed: its last line, or its exit code if it printed nothing."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     said = lines[-1].removeprefix("error: ") if lines else "no output"
     return said if code > 0 else f"killed by signal {-code} (last output: {said})"
@@ -73,7 +73,7 @@ def run_cells(folder: Path, cells: Sequence[Cell], jobs: int, done: int = 0) -> 
     """Run cells and wait for them.
 
     Each has its log in ``log/<id>.log``; what a failed one printed, its traceback too, is in ``log/<id>.txt``. When this
-    process is interrupted, the cells under way are ended; they go on from their last epoch next time.
+    process is interrupted, the cells under way are ended; they continue from their last epoch next time.
 
     Args:
         folder: the comparison's folder.

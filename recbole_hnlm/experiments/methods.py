@@ -1,4 +1,4 @@
-"""The rows of the table: which model and negative sampler each has, and by what they are compared."""
+"""The rows of the table: the model and negative sampler of each, and the metrics by which they are compared."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Role = Literal["baseline", "rival", "hnlm"]
 
 _PREFIX = "HNLM"
 
-# What a plain name means: the backbone with our samplers, and nothing that an LLM made.
+# A plain name means the backbone with our samplers and without anything from an LLM.
 _PLAIN = {"negative_route": "none", "alignment_weight": 0.0, "semantic_candidates": 0, "alignment_source": "text"}
 
 
@@ -78,7 +78,7 @@ def parse_seeds(text: str, first: int) -> list[int]:
             raise ConfigError(f"seeds: expected at least 1, got {text!r}")
         return [first + step for step in range(numbers[0])]
     if len(set(numbers)) < len(numbers):
-        raise ConfigError(f"seeds: {text!r} names a seed twice; two equal runs are no sample")
+        raise ConfigError(f"seeds: {text!r} names a seed twice; two equal runs are not a sample")
     return numbers
 
 
@@ -94,7 +94,7 @@ def resolve_methods(models: Sequence[str], samplers: Sequence[str]) -> list[Meth
     sampler is all that differs between its rows; the counterparts equal RecBole's models where RecBole has them.
 
     Args:
-        models: names; ``NAME:SAMPLER`` (and ``NAME:SAMPLER:SAMPLER``) has samplers of its own in the place of ``samplers``.
+        models: names; ``NAME:SAMPLER`` (and ``NAME:SAMPLER:SAMPLER``) has its own samplers in place of ``samplers``.
         samplers: names of negative samplers.
 
     Raises:
@@ -137,7 +137,7 @@ def _check_samplers(what: str, samplers: Sequence[str]) -> None:
 
 
 def metrics_of(config: Mapping[str, Any] | Config) -> list[tuple[str, int]]:
-    """Return the metrics that methods are compared by: that of ``valid_metric`` first, NDCG and Recall, at the last ``topk``.
+    """Return the metrics by which methods are compared: that of ``valid_metric`` first, NDCG and Recall, at the last ``topk``.
 
     Raises:
         ConfigError: ``valid_metric`` has no value per user, so that there is nothing to pair.
@@ -145,7 +145,7 @@ def metrics_of(config: Mapping[str, Any] | Config) -> list[tuple[str, int]]:
     main = str(config["valid_metric"]).partition("@")[0]
     if not is_per_user(main):
         raise ConfigError(
-            f"valid_metric {config['valid_metric']}: compare pairs users by a ranking metric such as NDCG@20, which it is not"
+            f"valid_metric {config['valid_metric']}: compare needs a ranking metric with a value per user, such as NDCG@20"
         )
     k = int(config["topk"][-1])
     return [(name, k) for name in dict.fromkeys([main.lower(), "ndcg", "recall"])]

@@ -46,7 +46,7 @@ class PlanRequest:
 
 
 class _Frame(NamedTuple):
-    """What all cells of a request share."""
+    """What all cells of a request have in common."""
 
     methods: list[Method]
     shared: dict[str, str]
@@ -67,9 +67,9 @@ def _frame(request: PlanRequest) -> _Frame:
         raise ConfigError(f"leave out --{taken[0]}: compare reads --models, --negative_samplers and --seeds")
     for entry in grid:
         if entry.key in {*own, "seed", "split_seed"}:
-            raise ConfigError(f"grid: {entry.key} is no key to tune")
+            raise ConfigError(f"grid: {entry.key} is not a key that can be tuned")
         if entry.key in shared or any(entry.key in keys for keys in scoped.values()):
-            raise ConfigError(f"grid: {entry.key} is also given as a key of its own; leave out one of them")
+            raise ConfigError(f"grid: {entry.key} is also given as a separate key; leave out one of them")
     configs = [
         (method, _config(request, method, _keys(method, shared, scoped, points_of(grid, method)[-1]))) for method in methods
     ]
@@ -105,7 +105,7 @@ def _grid(request: PlanRequest, methods: Sequence[Method]) -> list[GridKey]:
 
 
 def grid_of(request: PlanRequest) -> list[GridKey]:
-    """Return the keys that rows are tuned over.
+    """Return the keys over which rows are tuned.
 
     Raises:
         ConfigError: as :func:`make_plan`, of names and of the grid.
@@ -188,5 +188,5 @@ def _scoped_keys(argv: Sequence[str], models: Sequence[str]) -> tuple[dict[str, 
         elif model in models:
             scoped.setdefault(model, {})[name] = value
         else:
-            raise ConfigError(f"--{key}: {model} is none of the models {', '.join(models)}{nearest(model, models)}")
+            raise ConfigError(f"--{key}: {model} is not one of the models {', '.join(models)}{nearest(model, models)}")
     return shared, scoped

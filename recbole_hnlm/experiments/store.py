@@ -31,7 +31,7 @@ _LOGGER = logging.getLogger("recbole_hnlm")
 
 @dataclass(frozen=True)
 class FinishedCell:
-    """What a cell left behind.
+    """The result of a cell.
 
     Attributes:
         cell: what was run.

@@ -30,8 +30,8 @@ class Comparison:
     Attributes:
         over_users: users' values, each averaged over the seeds that both methods have.
         over_seeds: means over users, one a seed.
-        adjusted: Holm-adjusted p of ``users_t``, ``users_wilcoxon``, ``seeds_t``, ``seeds_wilcoxon``, each a family of its
-            own over the comparisons on that metric.
+        adjusted: Holm-adjusted p of ``users_t``, ``users_wilcoxon``, ``seeds_t``, ``seeds_wilcoxon``, each a separate
+            family over the comparisons on that metric.
     """
 
     over_users: PairedTest

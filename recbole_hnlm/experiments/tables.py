@@ -76,7 +76,7 @@ def _headers(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def metric_name(name: str) -> str:
-    """Write ``ndcg@20`` as people do: ``NDCG@20``."""
+    """Write ``ndcg@20`` as ``NDCG@20``."""
     metric, at, k = name.partition("@")
     return {"ndcg": "NDCG", "mrr": "MRR", "map": "MAP"}.get(metric, metric.capitalize()) + at + k
 
@@ -115,7 +115,7 @@ def _md_line(cells: Sequence[str]) -> str:
 
 
 def csv_table(table: Table) -> str:
-    """Write one line per method, metric and reference with unrounded numbers; what there is not is empty."""
+    """Write one line per method, metric and reference with unrounded numbers; absent values are empty."""
     tests = [f"{over}_{name}" for over in ("users", "seeds") for name in ("n", "difference", "d_z", "rank_biserial")]
     p = [f"{over}_{test}_p{kind}" for over in ("users", "seeds") for test in ("wilcoxon", "t") for kind in ("", "_holm")]
     head = ["metric", "method", "role", "seeds", "mean", "std", "best", "against", "improvement", "epoch_seconds"]
@@ -170,7 +170,7 @@ def latex_table(table: Table) -> str:
 
 
 def _tex_line(cells: Sequence[str]) -> str:
-    # The marks of bold text are control characters, which escaping leaves alone.
+    # Control characters mark bold text, because escaping leaves them alone.
     escaped = (escape_latex(cell).replace("\0", r"\textbf{").replace("\1", "}") for cell in cells)
     # A minus before a number, not the hyphen of 1e-4.
     return " & ".join(re.sub(r"(?<!\w)-(?=\d)", "$-$", cell) for cell in escaped) + r" \\"

@@ -23,7 +23,7 @@ __all__ = ["Tuned", "tune_rows"]
 
 @dataclass(frozen=True)
 class Tuned:
-    """What tuning left.
+    """The outcome of tuning.
 
     Attributes:
         grid: the keys that were tuned over.
@@ -54,7 +54,7 @@ class Tuned:
         notes += edge_note(self.grid, self.points)
         failed = [f"{label} ({point})" for label, choice in self.choices.items() if choice for point in choice.failed]
         if failed:
-            notes.append(f"Points of the grid that failed and took no part: {'; '.join(failed)}.")
+            notes.append(f"Points of the grid that failed and were left out: {'; '.join(failed)}.")
         absent = [label for label, choice in self.choices.items() if choice is None]
         if absent:
             notes.append(f"Rows that are not tuned yet, or failed at every point, are left out: {', '.join(absent)}.")

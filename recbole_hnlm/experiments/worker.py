@@ -30,7 +30,7 @@ __all__ = ["main", "run_cell"]
 
 
 def run_cell(folder: Path, cell: Cell, at_once: int = 1) -> None:
-    """Train and test a cell, going on where a killed one stopped, and write its files; checkpoints are removed at the end.
+    """Train and test a cell, continuing where a killed one stopped, and write its files; checkpoints are removed at the end.
 
     Args:
         folder: the comparison's folder.
@@ -38,7 +38,7 @@ def run_cell(folder: Path, cell: Cell, at_once: int = 1) -> None:
         at_once: cells that share the machine, for the record.
 
     Raises:
-        HNLMError: anything the user can mend.
+        HNLMError: anything the user can fix.
     """
     checkpoints = folder / "checkpoints" / cell.id
     keys = {
@@ -85,7 +85,7 @@ def main(argv: Sequence[str]) -> int:
         argv: the comparison's folder, and how many cells run at once.
 
     Returns:
-        0, or 2 after one line ``error: ...`` on standard error for what the user can mend.
+        0, or 2 after one line ``error: ...`` on standard error for what the user can fix.
     """
     quiet_recbole()
     try:

@@ -1,4 +1,4 @@
-"""What fine-tuning leaves behind: LoRA weights and projections as safetensors, and a manifest that says what they belong to."""
+"""The files of a fine-tuning: LoRA weights and projections as safetensors, and a manifest that says what they belong to."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def load_adapter(folder: Path, encoder: HardNegativeEncoder, identity: AdapterIdentity | None = None) -> dict[str, Any]:
-    """Put fine-tuned weights into an encoder; never leaves it half loaded or untuned.
+    """Put fine-tuned weights into an encoder; never leaves it half loaded.
 
     Args:
         folder: where :func:`save_adapter` wrote.

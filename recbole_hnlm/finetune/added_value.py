@@ -1,6 +1,6 @@
 """Do the fine-tuned LLM, or the items' texts, know something of a user's taste that the teacher does not?
 
-A look before any training on their vectors: whatever training makes of z_ui, it passes on what z_ui holds. Where adding a
+This looks ahead of any training on their vectors, because training can pass on only what z_ui holds. Where adding a
 source's scores to the teacher's ranks a user's validation items no better than the teacher alone, training has little to gain.
 
 Validation interactions are read here to measure, and nowhere else on the LLM's side: nothing that is fine-tuned or trained sees
@@ -40,9 +40,9 @@ __all__ = [
     "text_scores",
 ]
 
-_PAIRS = 10  # of a user at most; their vectors are averaged
+_PAIRS = 10  # per user at most; their vectors are averaged
 _TOP = 20
-# Of a source's standardised scores beside the teacher's.
+# Weights of a source's standardised scores, added to the teacher's.
 _WEIGHTS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 
@@ -156,7 +156,7 @@ def added_value(
         return None
     positives, excluded = positives[measured], heldout.excluded[measured]
     known_scores, own_scores = (standardised_rows(scores[measured], excluded) for scores in (teacher, other))
-    # 0 times -inf is no number, so what is excluded must not be multiplied.
+    # 0 times -inf is not a number, so what is excluded must not be multiplied.
     added = np.where(excluded, 0.0, own_scores)
     table = np.stack([ndcg_per_user(known_scores + weight * added, positives, _TOP) for weight in _WEIGHTS])  # [weights, users]
     half = np.arange(len(positives)) % 2

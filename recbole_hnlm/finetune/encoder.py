@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from recbole_hnlm.data.teacher import Teacher
 
-# Length of an untrained soft token, as a multiple of a word embedding's; chosen by trial (results/finetuned.md), not finely.
+# Initial length of a soft token, as a multiple of a word embedding's; chosen by a coarse trial (results/finetuned.md).
 _SOFT_GAIN = 8.0
 
 __all__ = ["HardNegativeEncoder", "pool_positions", "standardised"]
@@ -46,7 +46,7 @@ def pool_positions(hidden: torch.Tensor, mask: torch.Tensor, mode: str) -> torch
 
 
 def _linear(weight: torch.Tensor) -> nn.Linear:
-    """Return a linear layer that begins with this weight ``[H, d]`` and no bias, without drawing random numbers."""
+    """Return a linear layer that starts with this weight ``[H, d]`` and no bias, without drawing random numbers."""
     layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta").to_empty(device="cpu")
     with torch.no_grad():
         layer.weight.copy_(weight)
@@ -58,9 +58,9 @@ class HardNegativeEncoder(nn.Module):
     """Turns token sequences with collaborative tokens into unit vectors: z_ui of a query, the representation of an item.
 
     The collaborative tokens are ``W e_u + b`` and ``W e_i + b``: a trained linear projection of the teacher's standardised
-    vectors is put in the place of a word embedding. It begins as an orthogonal map.
+    vectors is put in the place of a word embedding. It starts as an orthogonal map.
 
-    Source: HNLMRec (arXiv 2504.04726), SPEC section 1, step 3. Departures: collaborative vectors enter as soft tokens rather
+    Source: HNLMRec (arXiv 2504.04726); docs/method.md, section 9. Departures: collaborative vectors enter as soft tokens rather
     than as text; users and items share one projection, since the teacher compares them by inner products, so that what W
     learns from items holds for users that fine-tuning never saw; training and inference share prompt, pooling and
     normalisation by being the same code.
@@ -152,7 +152,7 @@ class HardNegativeEncoder(nn.Module):
         words = self.word_embeddings(batch.ids.clamp(min=0))
         tables = dict(self.named_buffers(recurse=False))
         for token, side, owners in ((USER_TOKEN, "user", batch.users), (ITEM_TOKEN, "item", batch.items)):
-            # Also where the token stands nowhere: asking would wait for the GPU, and under data parallelism every process must
+            # Even if the token occurs nowhere: asking would wait for the GPU, and under data parallelism every process must
             # give every trained weight a gradient, be it zero.
             soft = self.projections["shared"](tables[side][owners]).to(words.dtype)  # [B, H]
             words = torch.where((batch.ids == token)[..., None], soft[:, None], words)

@@ -1,4 +1,4 @@
-"""The item that a query is fine-tuned towards: hard by the teacher's scores, but not among the very hardest."""
+"""The target item of a query in fine-tuning: hard by the teacher's scores, but not among the very hardest."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class PairOrder:
 def order_pairs(prompts: PairPrompts, texts: FinetuneTexts, users: NDArray[np.int64], items: NDArray[np.int64]) -> PairOrder:
     """Order pairs by the length of the user's part, then by user, then by the length of the item's part.
 
-    The order depends on the pairs and texts alone, so that an interrupted encoding goes on where it stopped.
+    The order depends on the pairs and texts alone, so that an interrupted encoding continues where it stopped.
     """
     user_lengths, item_lengths = np.zeros(len(texts.users), dtype=np.int64), np.zeros(len(texts.titles), dtype=np.int64)
     for user in np.unique(users):

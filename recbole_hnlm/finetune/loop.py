@@ -237,7 +237,7 @@ def finetune(
     on_evaluate: Callable[[int], None] | None = None,
     evaluate_every: int = 50,
 ) -> list[dict[str, float]]:
-    """Fine-tune for ``finetune_steps`` steps, going on from the last checkpoint in ``folder``.
+    """Fine-tune for ``finetune_steps`` steps, continuing from the last checkpoint in ``folder``.
 
     Data parallelism and FSDP come from the launcher: ``torchrun`` or ``accelerate launch`` around the same command. Under FSDP
     the objective's parameters come back spread over the processes.
@@ -246,7 +246,7 @@ def finetune(
         objective: holds the encoder; its trained parameters change.
         dataset: triples.
         collator: makes batches of them.
-        settings: the ``tune_`` keys are read.
+        settings: the ``finetune_`` keys are read.
         folder: checkpoints; deleted by the caller when all is kept elsewhere.
         device: torch device.
         show_progress: whether to show the progress bar.
@@ -259,7 +259,7 @@ def finetune(
     Raises:
         HNLMError: the loss is not a number (names the step; the last checkpoint is kept).
         BackendError: memory does not suffice (suggests smaller keys).
-        ArtifactError: the disk does not take a checkpoint, or the one to go on from was written with FSDP and this launch is
+        ArtifactError: the disk does not take a checkpoint, or the one to continue from was written with FSDP and this launch is
             without (or the other way round).
     """
     checkpoints = complete_checkpoints(folder)
@@ -279,7 +279,7 @@ def finetune(
             trainer.remove_callback(callback)
         trainer.add_callback(_Progress(show_progress, on_evaluate, evaluate_every))
         if checkpoints:
-            _logger.info("fine-tuning goes on from step %d", step_of(checkpoints[-1]))
+            _logger.info("fine-tuning continues from step %d", step_of(checkpoints[-1]))
         trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
     except (OSError, SafetensorError, torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if (reason := disk_failure(error)) is not None:

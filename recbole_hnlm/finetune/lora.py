@@ -24,7 +24,7 @@ __all__ = ["build_encoder", "keep_layers", "max_positions", "require_targets"]
 def build_encoder(
     settings: HNLMSettings, teacher: Teacher, device: str, *, lora: bool = True, host_memory: bool = False
 ) -> tuple[HardNegativeEncoder, PreTrainedTokenizerBase]:
-    """Load the LLM as ``finetune_quantization`` says and put LoRA layers and projections on it, all untrained.
+    """Load the LLM as ``finetune_quantization`` says and put LoRA layers and projections on it, none of them trained yet.
 
     An untrained LoRA layer adds zero, so what comes back is the LLM as it was, behind random projections.
 
@@ -106,7 +106,7 @@ def keep_layers(model: Any, count: int | None) -> None:
 
 
 def require_targets(model: nn.Module, targets: list[str]) -> None:
-    """Refuse LoRA targets that are no linear layers of the LLM.
+    """Refuse LoRA targets that are not linear layers of the LLM.
 
     Raises:
         ConfigError: names the ones that are missing and the linear layers that there are.

@@ -16,7 +16,7 @@ def hard_negative_loss(query: torch.Tensor, pos: torch.Tensor, neg: torch.Tensor
     """Pull each query to its hard-negative item and away from the interacted items of the whole batch.
 
     Formula: ``-1/B^2 * sum_{a,b} log sigmoid((cos(q_a, p_a) - cos(q_a, n_b)) / t)``.
-    Source: HNLMRec (arXiv 2504.04726), fine-tuning objective (SPEC section 1, step 3). Departure: none in value;
+    Source: HNLMRec (arXiv 2504.04726), fine-tuning objective (docs/method.md, section 8). Departure: none in value;
     ``log sigmoid`` is computed as one function and in float32 at least, also under autocast, so that it stays finite where
     a half-precision sigmoid is 0.
 
@@ -44,7 +44,7 @@ def in_batch_contrast(  # noqa: PLR0917 - the symbols of the formula, as in the 
     temperature: float,
     mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Tell each query's target from the other candidates (InfoNCE).
+    """Distinguish each query's target from the other candidates (InfoNCE).
 
     Formula: ``-1/B * sum_a log( exp(cos(q_a, p_a)/t) / (exp(cos(q_a, p_a)/t) + sum_c exp(cos(q_a, c)/t)) )``, where c runs over
     the candidates other than row ``pos_index[a]`` that ``mask`` does not leave out. Source: van den Oord et al.,
@@ -57,7 +57,7 @@ def in_batch_contrast(  # noqa: PLR0917 - the symbols of the formula, as in the 
         candidates: float ``[C, H]``.
         pos_index: row of each query's target among the candidates, int64 ``[B]``.
         temperature: t > 0.
-        mask: bool ``[B, C]``, True leaves a candidate out: further copies of the target, items that the user interacted with.
+        mask: bool ``[B, C]``, True leaves a candidate out: other copies of the target, and items that the user interacted with.
             The target itself stays in whatever the mask says.
 
     Returns:

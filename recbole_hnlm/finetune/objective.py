@@ -52,7 +52,7 @@ class TripleCollator:
         pairs = users[:, None] * np.int64(self._n_items) + distinct[None, :]  # [B, C]
         found = np.searchsorted(self._interacted, pairs)
         found[found == len(self._interacted)] = 0
-        # The user's other training items are no negatives; the interacted item of the query itself is one (SPEC: neg).
+        # The user's other training items are not negatives; the interacted item of the query itself is one (n_b).
         left_out = (self._interacted[found] == pairs) & (distinct[None, :] != items[:, None])
         return {
             "query_ids": query.ids,
@@ -71,7 +71,7 @@ class TripleCollator:
 class FinetuneObjective(nn.Module):
     """The encoder with its loss, in the form that the transformers ``Trainer`` asks for.
 
-    Formula: the paired loss of SPEC section 1, step 3, plus ``finetune_contrast_weight`` times InfoNCE over the items of the
+    Formula: the paired loss (docs/method.md, section 8) plus ``finetune_contrast_weight`` times InfoNCE over the items of the
     batch. Source: HNLMRec (arXiv 2504.04726). Departure: the InfoNCE part, which uses every item of the batch as a negative.
     """
 
@@ -106,7 +106,7 @@ class FinetuneObjective(nn.Module):
             distinct: int64 ``[C]``.
             hard_index: row of each triple's hard negative among the distinct items, int64 ``[B]``.
             item_index: row of each triple's interacted item, int64 ``[B]``.
-            left_out: items that are no negatives of a query, bool ``[B, C]``.
+            left_out: items that are not negatives of a query, bool ``[B, C]``.
         """
         query = self.encoder.encode(TokenBatch(query_ids, query_mask, users, items))  # [B, H]
         single = self.encoder.encode(TokenBatch(item_ids, item_mask, torch.zeros_like(distinct), distinct))  # [C, H]

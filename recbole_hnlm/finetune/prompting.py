@@ -1,4 +1,4 @@
-"""From texts of users and items to the token sequences that the fine-tuned LLM reads, each field within a budget of its own.
+"""From texts of users and items to the token sequences that the fine-tuned LLM reads, each field within its own budget.
 
 A query is ``instruction, user text | item title, item text, template's end, <e_i>, <e_u>``; an item is ``its text, <e_i>``.
 What stands left of the bar is the same for all queries of a user. The collaborative tokens stand last, so that the vector

@@ -51,7 +51,7 @@ class Ranks:
             )
 
     def join(self) -> None:
-        """Join the process group of the launch, unless that was done; accelerate finds it and makes none of its own.
+        """Join the process group of the launch, unless that was done; accelerate finds it and makes no other.
 
         With accelerate's own, of GPUs alone, one process could wait half an hour for another at most.
         """

@@ -35,9 +35,9 @@ def evaluate_finetuning(
 ) -> RunResult:
     """Measure the LLM before and after fine-tuning on the held-out users; write ``<run_id>.json`` and ``<run_id>.png``.
 
-    Fine-tunes first where that was not done, with an evaluation every ``every`` steps for the curve. ``llm`` is the LLM as it
-    comes, which reads text alone; ``before`` has the untuned projections of the teacher's vectors besides. An adapter that was
-    fine-tuned on another dataset (``finetune_from``) is measured as it is: the curve then has its two ends alone, and
+    Fine-tunes first where that was not done, with an evaluation every ``every`` steps for the curve. ``llm`` is the unmodified
+    LLM, which reads text alone; ``before`` adds the projections as they start. An adapter that was
+    fine-tuned on another dataset (``finetune_from``) is measured as it is: the curve then has only its two ends, and
     ``unrotated`` is the same adapter without turning this dataset's teacher into its space.
 
     Args:
@@ -92,7 +92,7 @@ def evaluate_finetuning(
 
 
 def draw_curve(record: Mapping[str, Any], path: Path) -> None:
-    """Draw the fine-tuning loss, and recall@50 over steps beside random, popularity, the LLM as it comes and the teacher.
+    """Draw the fine-tuning loss, and recall@50 over steps, with random, popularity, the unmodified LLM and the teacher.
 
     Raises:
         ArtifactError: the picture cannot be written.
@@ -112,7 +112,7 @@ def draw_curve(record: Mapping[str, Any], path: Path) -> None:
     )
     lines = {"teacher": "--", "popularity": "-.", "llm": (0, (5, 5)), "random": ":"}
     for name, style in lines.items():
-        label = "LLM as it comes" if name == "llm" else name
+        label = "unmodified LLM" if name == "llm" else name
         right.axhline(record[name]["recall@50"], linestyle=style, color="grey", label=label)
     right.set(title=f"Held-out users, {record['dataset']}", xlabel="step", ylabel="recall@50 of the hard negative", ylim=(0, 1))
     right.legend(fontsize="small", ncols=3, loc="upper center")

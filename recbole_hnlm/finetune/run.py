@@ -1,4 +1,4 @@
-"""One fine-tuned LLM of a training split: found or made, evaluated, and put to work."""
+"""The fine-tuned LLM of a training split: found or made, evaluated, and used."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ if TYPE_CHECKING:
 
 __all__ = ["FinetunedLLM"]
 
-_CURVE = "curve.json"  # evaluations so far, beside the checkpoints
+_CURVE = "curve.json"  # evaluations so far, next to the checkpoints
 _logger = logging.getLogger(__name__)
 
 
 class FinetunedLLM:
     """The fine-tuned LLM of a training split.
 
-    Nothing is loaded before it is needed: a run whose vectors are all there only reads the adapter's manifest.
+    Everything is loaded when first needed: a run that has all its vectors only reads the adapter's manifest.
 
     Args:
         context: settings, training split, texts and teacher.
@@ -134,8 +134,8 @@ class FinetunedLLM:
         """
         if not len(self.heldout_users):
             raise ConfigError(
-                f"finetune_heldout_users is {self.settings.finetune_heldout_users} and a tenth of the users at most is held "
-                "out, which leaves none to evaluate; raise it, or use a dataset of ten users at least"
+                f"finetune_heldout_users is {self.settings.finetune_heldout_users} and at most a tenth of the users is held "
+                "out, which leaves none to evaluate; raise it, or use a dataset with at least ten users"
             )
         settings = self.settings
         dataset = self._dataset(self.heldout_users, settings.teacher_seed + 1)
@@ -151,7 +151,7 @@ class FinetunedLLM:
         return self._encoder
 
     def _release(self) -> None:
-        """Give the memory of the loaded LLM back: two large ones at a time may be one too many."""
+        """Free the memory of the loaded LLM: two large ones at a time may not fit."""
         self._encoder = None
         # The Trainer and what it trained refer to each other.
         gc.collect()
@@ -180,7 +180,7 @@ class FinetunedLLM:
         return evaluate_encoder(encoder, self.prompts, self.texts, self.heldout, self.settings.finetune_batch_tokens)
 
     def evaluate_llm_alone(self) -> dict[str, float]:
-        """Rank the held-out users' hard negatives with the LLM as it comes: all of its layers, text alone, nothing fine-tuned.
+        """Rank the held-out users' hard negatives with the unmodified LLM: all of its layers, text alone, nothing fine-tuned.
 
         What the row ``before`` of an evaluation has beyond it comes from the projections, which show the LLM the teacher's
         vectors before anything is learnt.
@@ -203,7 +203,7 @@ class FinetunedLLM:
             show_progress: whether to show the progress bar.
 
         Raises:
-            HNLMError: no memory, no disk, divergence, texts or teacher that cannot be had.
+            HNLMError: no memory, no disk space, divergence, or texts or a teacher that cannot be obtained.
         """
         if not self.exists:
             ranks = Ranks.from_environment()
@@ -227,18 +227,18 @@ class FinetunedLLM:
         items = self.described_items(texts)
         text_map = fit_text_map(texts.vectors[items], vectors[items], texts.encoder)
         text_map.save(self.folder, self.context.dataset_name)
-        _logger.info("texts of left-out items tell %.1f%% of the teacher's item vectors", 100 * text_map.explained)
+        _logger.info("texts of left-out items predict %.1f%% of the teacher's item variance", 100 * text_map.explained)
 
     def controls(self) -> dict[str, dict[str, float]]:
         """Return further rows for the report of an evaluation, by name."""
         return {}
 
     def provenance(self) -> dict[str, Any]:
-        """Return what the record of an evaluation says on where the adapter comes from."""
+        """Return what the record of an evaluation says about the adapter's origin."""
         return {}
 
     def _kept_curve(self) -> list[dict[str, float]]:
-        """Return the evaluations of an interrupted fine-tuning up to the checkpoint that it goes on from."""
+        """Return the evaluations of an interrupted fine-tuning up to the checkpoint from which it continues."""
         checkpoints, path = complete_checkpoints(self._work), self._work / _CURVE
         if not checkpoints or not path.is_file():
             return []

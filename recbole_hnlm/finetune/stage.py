@@ -40,7 +40,7 @@ class PlannedFinetuning:
         pair_vectors: pairs whose z_ui is made.
         item_vectors: items whose representation is made.
         vector_tokens: tokens that making the vectors reads at most, a user's part counted for each pair.
-        adapters: fine-tuned LLMs of this split that lie there already, of these or other settings.
+        adapters: fine-tuned LLMs that this split already has, of these or other settings.
     """
 
     steps: int
@@ -91,7 +91,7 @@ def _text(context: StageContext, plan: PlannedFinetuning) -> str:
     if settings.llm_model == EMBEDDED_MODEL and context.device.startswith("cpu"):
         seconds = plan.pairs / _FINETUNED_PAIRS + (plan.pair_vectors + plan.item_vectors) / _ENCODED_PAIRS
         lines.append(
-            f"time: about {seconds / _HOUR:.2f} hours besides the teacher, {_FINETUNED_PAIRS:.0f} pairs/s of fine-tuning (1 "
+            f"time: about {seconds / _HOUR:.2f} hours plus the teacher, {_FINETUNED_PAIRS:.0f} pairs/s of fine-tuning (1 "
             f"core), {_ENCODED_PAIRS:.0f} vectors/s (2 cores) (stated: the embedded model, results/finetuned.md)"
         )
     else:

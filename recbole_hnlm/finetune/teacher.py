@@ -1,4 +1,4 @@
-"""The collaborative teacher: trained on the training split, kept, and reused as long as nothing it was made from changes."""
+"""The collaborative teacher: trained on the training split, kept, and reused as long as none of its inputs changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a teacher is configured and trained; :mod:`recbole_hnlm.finetune.teacher` keeps what comes out."""
+"""How a teacher is configured and trained; :mod:`recbole_hnlm.finetune.teacher` stores the result."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def teacher_config(config: Config) -> Config:
     """Derive the configuration of a run's teacher.
 
     The dataset, the seed and the device are the run's, and ``embedding_size`` where the run gives it; everything else is the
-    teacher model's own default, so that fine-tuning the run's model leaves its teacher (and the LLM fine-tuned on it) as they
+    teacher model's own default, so that tuning the run's model leaves its teacher (and the LLM fine-tuned on it) as they
     are.
 
     Raises:
-        ConfigError: ``teacher_model`` is unknown, not pairwise, or trained by a trainer of its own.
+        ConfigError: ``teacher_model`` is unknown, not pairwise, or needs its own trainer.
     """
     name = config.settings.teacher_model
     model_class = get_model_class(name)
@@ -87,7 +87,7 @@ def _refuse_unfit(name: str, model_class: type[Any]) -> None:
         raise ConfigError(f"teacher_model {name} is not trained on pairs of items; {works}")
     trainer = getattr(model_class, "trainer_class", None) or get_trainer(model_class.type, name)
     if trainer not in {Trainer, HNLMTrainer}:
-        raise ConfigError(f"teacher_model {name} needs a trainer of its own ({trainer.__name__}); {works}")
+        raise ConfigError(f"teacher_model {name} needs its own trainer ({trainer.__name__}); {works}")
 
 
 def model_keys(config: Config) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class FinetuneTexts:
     Attributes:
         users: text of each user ``[U]``: p_u, or titles from the user's training items.
         titles: title of each item ``[I]``.
-        items: text of each item beside its title ``[I]``: p_i, or its categories.
+        items: text of each item without its title ``[I]``: p_i, or its categories.
     """
 
     users: list[str]

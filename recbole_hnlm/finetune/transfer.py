@@ -1,13 +1,13 @@
-"""Putting the collaborative space of one dataset into that of another, for an LLM that was fine-tuned on the other.
+"""Rotating the collaborative space of one dataset into that of another, on which an LLM was fine-tuned.
 
 A teacher's vectors are determined up to an orthogonal map, since only their inner products are trained. W, the projection that
 brings them into the LLM, is therefore of no use for another teacher as it is. What two datasets share is text: a map from item
-texts to the old teacher's vectors, learned where the LLM was fine-tuned, says where the new items would lie in the old space,
+texts to the old teacher's vectors, learned where the LLM was fine-tuned, predicts where new items would lie in the old space,
 and the orthogonal map that brings the new teacher's vectors nearest to there puts users and items into it. Scores do not
 change.
 
 Source: ridge regression with its penalty chosen by leave-one-out (Golub, Heath and Wahba, Technometrics 21(2), 1979);
-orthogonal Procrustes (Schoenemann, Psychometrika 31(1), 1966). The published method says nothing of how it changes datasets;
+orthogonal Procrustes (Schoenemann, Psychometrika 31(1), 1966). The published method does not say how it changes datasets;
 this is ours.
 
 Symbols: I items including the padding id 0, N of them with text and training interactions, T dimension of text vectors, d of a
@@ -66,11 +66,11 @@ class TextMap:
 
     @staticmethod
     def exists(folder: Path) -> bool:
-        """Whether a map was saved beside an adapter."""
+        """Whether a map was saved with an adapter."""
         return _stored(folder).exists()
 
     def save(self, folder: Path, dataset: str) -> None:
-        """Write the map beside the adapter whose teacher it belongs to, then its manifest.
+        """Write the map next to the adapter whose teacher it belongs to, then its manifest.
 
         Raises:
             ArtifactError: the folder cannot be written.
@@ -80,7 +80,7 @@ class TextMap:
 
     @classmethod
     def read(cls, folder: Path) -> tuple[TextMap, dict[str, Any]]:
-        """Read the map beside an adapter, and its manifest.
+        """Read the map that lies next to an adapter, and its manifest.
 
         Raises:
             ArtifactError: it is absent, damaged or of another format.

@@ -1,4 +1,4 @@
-"""An LLM that was fine-tuned on another dataset, put to work on this one without fine-tuning."""
+"""An LLM that was fine-tuned on another dataset, used on this one without fine-tuning."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def finetuned_llm(context: StageContext, item_texts: Callable[[], ItemTextVector
 
 
 class TransferredLLM(FinetunedLLM):
-    """The adapter that ``finetune_from`` names: its LoRA layers and W, with this dataset's teacher turned into its space.
+    """The adapter that ``finetune_from`` names: its LoRA layers and W, with this dataset's teacher rotated into its space.
 
     Nothing is fine-tuned and the other dataset's folder is only read. See :mod:`recbole_hnlm.finetune.transfer` for the method.
     """
@@ -46,7 +46,7 @@ class TransferredLLM(FinetunedLLM):
 
     @cached_property
     def _source(self) -> dict[str, Any]:
-        """The adapter's manifest, after a look whether the adapter fits these settings.
+        """The adapter's manifest, after checking that the adapter fits these settings.
 
         Raises:
             ArtifactError: there is no adapter, or it belongs to another LLM, form of prompts or LoRA.
@@ -55,7 +55,7 @@ class TransferredLLM(FinetunedLLM):
         found, own = manifest["identity"], self._identity_of_finetuning()
         wrong = [
             f"{what} is {found.get(field)}, here it is {getattr(own, field)}"
-            for field, what in (("model", "its LLM"), ("prompts", "the digest of the form of its prompts (keys tuned_*)"))
+            for field, what in (("model", "its LLM"), ("prompts", "the digest of the form of its prompts (keys finetune_*)"))
             if found.get(field) != getattr(own, field)
         ]
         keys = manifest.get("keys", {})
@@ -106,7 +106,7 @@ class TransferredLLM(FinetunedLLM):
         known = self.described_items(texts)
         if len(known) < size:
             raise ConfigError(
-                f"finetune_from needs at least {size} items with text and training interactions to turn the teacher's "
+                f"finetune_from needs at least {size} items with text and training interactions to rotate the teacher's "
                 f"{size} dimensions; this dataset has {len(known)}"
             )
         predicted = text_map(texts.vectors[known])
@@ -115,7 +115,7 @@ class TransferredLLM(FinetunedLLM):
         centred = [part - part.mean(axis=0) for part in (turned, predicted)]
         cosine = float((centred[0] * centred[1]).sum() / (np.linalg.norm(centred[0]) * np.linalg.norm(centred[1])))
         _logger.info(
-            "teacher turned into the space of %s by %s items; cosine to where their texts put them, means taken away: %.3f",
+            "teacher rotated into the space of %s by %s items; cosine to the positions that their texts predict, centred: %.3f",
             self._map[1]["dataset"],
             f"{len(known):,}",
             cosine,
@@ -128,7 +128,7 @@ class TransferredLLM(FinetunedLLM):
         return encoder
 
     def encoder(self) -> HardNegativeEncoder:
-        """Return the other dataset's fine-tuned encoder over this dataset's teacher, turned.
+        """Return the other dataset's fine-tuned encoder over this dataset's teacher, rotated.
 
         Raises:
             ArtifactError: the adapter or its text map is absent, damaged, or does not fit.
@@ -137,7 +137,7 @@ class TransferredLLM(FinetunedLLM):
         return self._load(rotated(self.context.teacher, self.rotation))
 
     def controls(self) -> dict[str, dict[str, float]]:
-        """Measure the same adapter over the teacher as it is, not turned."""
+        """Measure the same adapter over the teacher as it is, not rotated."""
         return {"unrotated": self.evaluate(self._load(self.context.teacher))}
 
     def provenance(self) -> dict[str, Any]:

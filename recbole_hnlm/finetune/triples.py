@@ -1,4 +1,4 @@
-"""Training triples (user, interacted item, hard-negative item), made when they are asked for and kept nowhere.
+"""Training triples (user, interacted item, hard-negative item), made on demand and kept nowhere.
 
 What is held grows with users and items and with the training split's own index, never with triples, epochs or candidates.
 
@@ -63,7 +63,7 @@ class TripleDataset(Dataset[tuple[int, int, int]]):
     that the user did not interact with in training. It depends on (seed, epoch, training row) alone: not on the batch, on the
     number of workers or processes, nor on which users are selected.
 
-    Source: HNLMRec (arXiv 2504.04726), collaborative supervision (SPEC section 1, step 3). Departure: candidates are drawn anew
+    Source: HNLMRec (arXiv 2504.04726), supervision (docs/method.md, section 8). Departure: candidates are drawn anew
     in every epoch.
 
     Attributes:
@@ -95,7 +95,7 @@ class TripleDataset(Dataset[tuple[int, int, int]]):
 
         Raises:
             ArtifactError: the teacher has other numbers of users or items.
-            DataError: a user id is none, or no row is left.
+            DataError: an id is not a user's, or no row is left.
         """
         found, expected = (len(teacher.user_vectors), len(teacher.item_vectors)), (training.n_users, training.n_items)
         if found != expected:

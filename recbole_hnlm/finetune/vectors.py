@@ -103,7 +103,7 @@ def _write(  # noqa: PLR0917
     users: NDArray[np.int64],
     items: NDArray[np.int64],
 ) -> int:
-    """Encode into a store; goes on behind what an interrupted process wrote. Returns the number of vectors made now."""
+    """Encode into a store; continues after what an interrupted process wrote. Returns the number of vectors made now."""
     settings, encoder = finetuned.settings, finetuned.encoder()
     prompts, texts, budget = finetuned.prompts, finetuned.texts, settings.finetune_batch_tokens
     with VectorStoreWriter(folder, identity, _tables(finetuned.context, kind), encoder.dim) as writer:

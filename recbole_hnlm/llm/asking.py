@@ -1,4 +1,4 @@
-"""Asking a backend for many replies: cached, batched, validated, asked again a bounded number of times, counted."""
+"""Asking a backend for many replies: cached, batched, validated, repeated a bounded number of times, and counted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["AskResult", "ask", "may_answer_now", "retry_decoding"]
 
 RETRY_TEMPERATURE = 0.7
-"""Temperature at least, at which a prompt is asked again: a greedy model would repeat its invalid reply."""
+"""Lowest temperature at which a prompt is asked again: a greedy model would repeat its invalid reply."""
 
 _EXAMPLE_CHARS = 200
 _LOGGER = logging.getLogger("recbole_hnlm")
@@ -35,7 +35,7 @@ _LOGGER = logging.getLogger("recbole_hnlm")
 
 @dataclass(frozen=True)
 class AskResult:
-    """What came back.
+    """The replies to a request.
 
     Attributes:
         replies: one checked reply per prompt, in the prompts' order; None where it is missing.
@@ -51,9 +51,9 @@ class AskResult:
 
 
 def retry_decoding(first: Decoding, attempt: int) -> Decoding:
-    """Return how a prompt is decoded at its n-th attempt.
+    """Return how a prompt is decoded in its n-th attempt.
 
-    Attempt 0 decodes as the settings say. Later ones sample at :data:`RETRY_TEMPERATURE` at least, with a seed of their own.
+    Attempt 0 decodes as the settings say. Later ones sample at :data:`RETRY_TEMPERATURE` at least, with their own seed.
     """
     if attempt == 0:
         return first
@@ -90,7 +90,7 @@ def ask(
     the first: the key names the question.
 
     Args:
-        backend: who answers.
+        backend: the LLM that answers.
         prompts: the prompts; any number, repetitions allowed.
         reply_format: the form of the replies.
         cache: where valid replies are kept.
@@ -183,7 +183,7 @@ def _report(missing: int, total: int, example: str | None, settings: HNLMSetting
     text = f"{description}: {missing} of {total} replies ({share:.1%}) are missing after {settings.llm_reply_attempts} attempts"
     if share > settings.max_missing_share:
         raise BackendError(
-            f"{text}, at most {settings.max_missing_share:.1%} may be (max_missing_share); {shown}; choose another llm_model, "
+            f"{text}, more than max_missing_share={settings.max_missing_share:.1%} allows; {shown}; choose another llm_model, "
             "or raise llm_reply_attempts or max_missing_share. Valid replies are kept"
         )
     _LOGGER.warning("%s; %s", text, shown)

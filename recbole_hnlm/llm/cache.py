@@ -62,7 +62,7 @@ class ReplyCache:
         read_only: only look replies up; the file has to be there and nothing is written.
 
     Raises:
-        ArtifactError: the file is no reply cache, is damaged, or cannot be written.
+        ArtifactError: the file is not a reply cache, is damaged, or cannot be written.
     """
 
     def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
@@ -70,7 +70,7 @@ class ReplyCache:
         self._connection: sqlite3.Connection | None = None
         with self._reporting():
             if read_only:
-                # Without a log beside it the file is complete, and "immutable" keeps SQLite from making one.
+                # Without a log next to it the file is complete, and "immutable" keeps SQLite from making one.
                 log = self.path.with_name(f"{self.path.name}-wal").exists()
                 address = f"{self.path.absolute().as_uri()}?mode=ro{'' if log else '&immutable=1'}"
                 self._connection = sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
@@ -102,7 +102,7 @@ class ReplyCache:
         found = self._format()
         if found != _FORMAT and (may_write or found != 1):
             raise ArtifactError(
-                f"the reply cache {self.path} has format {found}, expected {_FORMAT}; delete the file to ask again"
+                f"the reply cache {self.path} has format {found}, expected {_FORMAT}; delete the file to ask the LLM again"
             )
         self._columns = f"key, CAST(reply AS BLOB), {'digest' if found == _FORMAT else 'NULL'}"
         self._open().execute(f"SELECT {self._columns} FROM replies LIMIT 1").fetchone()  # noqa: S608 -- constants only
@@ -194,7 +194,7 @@ def _remedy(error: Exception) -> str:
     if "full" in text or "disk i/o" in text or "no space" in text:
         return "make room on its disk and run again: what was stored is kept"
     if "malformed" in text or "not a database" in text or "no such column" in text:
-        return "the file is damaged or no reply cache: delete it, and its replies are asked again"
+        return "the file is damaged or not a reply cache: delete it, and the LLM is asked for its replies again"
     if "locked" in text:
         return "another process holds it: wait for that run to end"
     return "check the folder's permissions, or set artifact_dir to another folder"

@@ -140,7 +140,7 @@ def _build(folder: Path) -> None:
 def _convert(gguf: Path, target: Path) -> None:
     if importlib.util.find_spec("gguf") is None:
         raise MissingDependencyError(f"reading {gguf.name} needs the package gguf; run: pip install gguf")
-    # Imported here: transformers takes seconds, and a run whose replies are all cached never comes this far.
+    # Imported here: transformers takes seconds, and a run whose replies are all cached never gets here.
     import torch  # noqa: PLC0415
     from safetensors.torch import save_file  # noqa: PLC0415
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
@@ -181,7 +181,7 @@ def _put_in_place(staging: Path, folder: Path) -> None:
             staging.rename(folder)
             return
         except OSError:
-            # Another process was first, or a damaged folder is in the way.
+            # Another process was faster, or a damaged folder is in the way.
             if _is_intact(folder):
                 return
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Choosing a backend by the settings."""
+"""Choosing a backend from the settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def load_backend(settings: HNLMSettings, device: str = "cpu") -> LLMBackend:
     Raises:
         BackendError: the backend's settings cannot be used.
     """
-    # Imported by need: the openai client and torch each take a noticeable time.
+    # Imported when needed: the openai client and torch each take a noticeable time to import.
     if settings.llm_backend == "openai":
         from recbole_hnlm.llm.openai_backend import OpenAIBackend  # noqa: PLC0415
 

@@ -3,7 +3,7 @@
 ``transformers.generate`` works, but at 64 rows on two cores it spends most of its time outside the model: it concatenates the
 whole key-value cache for every token, copies all logits to float32, keeps computing rows that are finished, and computes the
 shared instruction again in every row. This loop has the same meaning (greedy decoding, or sampling from the softmax at a
-temperature) without those four.
+temperature) without these four costs.
 
 Symbols: B rows, P tokens of the shared prefix, S tokens of the longest suffix, V vocabulary.
 """
@@ -113,7 +113,7 @@ def _prefill(model: Any, suffixes: Sequence[Sequence[int]], prefix: Prefix, pad:
     while start < count:
         chunk = count if model.device.type != "cpu" else max(1, _PREFILL_TOKENS // len(suffixes[start]))
         rows = slice(start, min(start + chunk, count))
-        # Padding that all rows of the chunk have is no work: their part of the cache begins behind it.
+        # Padding that all rows of the chunk have costs nothing: their part of the cache begins behind it.
         new = max(map(len, suffixes[rows]))
         part = cache.slice_rows(rows.start, rows.stop)
         part.advance(longest - new)

@@ -1,6 +1,6 @@
 """Decoding under a JSON schema with xgrammar: which tokens may come next, for a whole batch at once.
 
-The adapter that xgrammar ships for transformers fills masks row by row, and ``generate`` hands it float32 copies of all logits.
+xgrammar's own logits processor for transformers fills masks row by row, and ``generate`` hands it float32 copies of all logits.
 Here all rows are filled by one multi-threaded call, and the logits are masked in place in their own dtype on their own device.
 """
 

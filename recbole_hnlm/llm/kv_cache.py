@@ -76,7 +76,7 @@ class _RoomyLayer(DynamicLayer):
             return self._buffers
         rows, heads, _, size = like.shape
         room = self._room_for(end)
-        # Zeros, since masked positions are multiplied too and what memory happens to hold may be no number.
+        # Zeros, since masked positions are multiplied too and what memory happens to hold may not be a number.
         keys, values = like.new_zeros(rows, heads, room, size), like.new_zeros(rows, heads, room, size)
         if self._buffers is not None:
             for new, old in zip((keys, values), self._buffers, strict=True):

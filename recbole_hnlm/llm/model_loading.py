@@ -46,7 +46,7 @@ class LoadedModel:
 def compute_dtype(choice: str, device: str) -> torch.dtype:
     """Return the compute type for ``llm_dtype`` on a device.
 
-    ``auto`` is bfloat16 where the hardware multiplies it (CUDA from Ampere on, CPUs with AVX512-BF16 or AMX), else float16 on
+    ``auto`` is bfloat16 where the hardware supports it (CUDA from Ampere on, CPUs with AVX512-BF16 or AMX), else float16 on
     CUDA and float32 on a CPU: emulated bfloat16 is slower than float32.
     """
     if choice != "auto":
@@ -152,7 +152,7 @@ def load_model(settings: HNLMSettings, device: str) -> LoadedModel:
 
     Raises:
         BackendError: the model cannot be loaded: not found, not readable, not a causal language model, no memory.
-        MissingDependencyError: a package is missing that the choice needs.
+        MissingDependencyError: a package that the choice needs is missing.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415 -- takes seconds
 

@@ -1,7 +1,7 @@
 """The LLM behind an OpenAI-compatible server: vLLM, Ollama, ``transformers serve``, or a hosted service.
 
 Requests go out through the official client, a bounded number at once, with its retries for 408, 409, 429, 5xx and broken
-connections. The first request goes alone: it shows whether the server lives, knows the model, takes the key, and understands
+connections. The first request goes alone: it shows whether the server is up, knows the model, takes the key, and understands
 ``response_format``; a server that refuses that gets the schema in the instruction instead.
 """
 
@@ -54,7 +54,7 @@ class OpenAIBackend:
             part of the identity. A server on this machine needs none.
 
     Raises:
-        ConfigError: ``llm_base_url`` is no http(s) address.
+        ConfigError: ``llm_base_url`` is not an http(s) address.
         BackendError: the server is elsewhere and the environment variable of the key is not set.
     """
 
@@ -62,7 +62,7 @@ class OpenAIBackend:
         self._settings = settings
         address = urlsplit(settings.llm_base_url or "")
         if address.scheme not in {"http", "https"} or not address.hostname:
-            raise ConfigError(f"llm_base_url {settings.llm_base_url!r} is no address such as http://localhost:8000/v1")
+            raise ConfigError(f"llm_base_url {settings.llm_base_url!r} is not an address such as http://localhost:8000/v1")
         host = f"[{address.hostname}]" if ":" in address.hostname else address.hostname
         # Without user and password, which an address may carry.
         self._shown_address = f"{address.scheme}://{host}{f':{address.port}' if address.port else ''}{address.path}"
@@ -70,7 +70,7 @@ class OpenAIBackend:
         if not self._key and not _is_loopback(address.hostname):
             raise BackendError(
                 f"llm_backend openai at {self._shown_address} needs a key: set the environment variable "
-                f"{settings.llm_api_key_env}, or name another one by llm_api_key_env"
+                f"{settings.llm_api_key_env}, or name another one with llm_api_key_env"
             )
         self._client: AsyncOpenAI | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -81,7 +81,7 @@ class OpenAIBackend:
 
     @property
     def identity(self) -> ModelIdentity:
-        """The served model; a server does not tell revision and precision."""
+        """The served model; a server does not state revision and precision."""
         return served_identity(self._settings)
 
     @property
@@ -132,7 +132,7 @@ class OpenAIBackend:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._answer(prompt, decoding, slots)) for prompt in prompts[len(replies) :]]
         except ExceptionGroup as errors:
-            # One line for the user: what refused the first request refuses the others.
+            # One line for the user: whatever refused the first request refuses the others.
             raise errors.exceptions[0] from None
         return replies + [task.result() for task in tasks]
 
@@ -199,7 +199,7 @@ class OpenAIBackend:
         Raises:
             BackendError: key refused or model unknown: no prompt can be answered.
             APIStatusError: the server refuses this request (another 4xx).
-            _RequestFailedError: no usable answer: connection, time-out, 429 or 5xx after retries, a body that is no answer.
+            _RequestFailedError: no usable answer: connection, time-out, 429 or 5xx after retries, or an unusable body.
         """
         import openai  # noqa: PLC0415
 
@@ -291,7 +291,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _text_of(completion: Any) -> str:
-    """Read the text of a chat completion. The client does not check a body's form, so any of it may be absent.
+    """Read the text of a chat completion. The client does not check a body's form, so any part may be absent.
 
     Raises:
         _RequestFailedError: there is no text in it.

@@ -2,7 +2,7 @@
 
 A backend is a class with the four members of :class:`LLMBackend`; :func:`recbole_hnlm.llm.factory.load_backend` chooses one by
 the setting ``llm_backend``. Validation, retries and the reply cache live above the backends
-(:mod:`recbole_hnlm.llm.asking`), so a new backend only has to turn prompts into text.
+(:mod:`recbole_hnlm.llm.asking`), so a new backend only turns prompts into text.
 """
 
 from __future__ import annotations
@@ -68,12 +68,12 @@ class Decoding:
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """Which model answers, in the detail in which its replies can differ. Never holds a key or an address.
+    """Which model answers, in as much detail as its replies can differ by; never with a key or an address.
 
     Attributes:
         backend: ``transformers`` or ``openai``.
         name: embedded name, folder name, hub id or served name.
-        revision: package version, content hash or commit; empty where a server does not tell.
+        revision: package version, content hash or commit; empty where a server does not say.
         precision: compute type and quantisation, such as ``bfloat16`` or ``bfloat16+4bit``.
     """
 

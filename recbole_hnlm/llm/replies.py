@@ -1,6 +1,6 @@
 """The replies of the LLM: their fields, word limits, JSON schemas, and how a text is read into them.
 
-SPEC section 1 asks for ``{"summarization": <= 100 words, "reasoning": ...}`` (profiles; HNLMRec, arXiv 2504.04726, semantic
+The method asks for ``{"summarization": <= 100 words, "reasoning": ...}`` (profiles; HNLMRec, arXiv 2504.04726, semantic
 profiles) and ``{"hard_negative_item": <= 20 words or "None", "reasoning": ...}`` (hard negatives, text route).
 
 Word limits are part of the schema, as a regular expression: ``word( word){0,n-1}`` with words of 1 to
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 MAX_WORD_CHARS = 24
-"""Characters of a word at most while decoding under a grammar; a longer run (a URL, unspaced script) is broken up."""
+"""Most characters of a word while decoding under a grammar; a longer run (a URL, unspaced script) is broken up."""
 
 _CHARS_PER_WORD = MAX_WORD_CHARS + 2  # with its mark of punctuation and the space before the next
 _TOKENS_FOR_STRUCTURE = 40  # braces, quotes, field names and the end token, at about a token per two characters
@@ -88,7 +88,7 @@ class Profile(_Reply):
 
 
 class HardNegative(_Reply):
-    """An item that looks right for a user and is not.
+    """An item that looks right for a user but is not.
 
     Attributes:
         hard_negative_item: the name of the item, at most ``negative_max_words`` words, or "None".

@@ -1,4 +1,4 @@
-"""FSDP: whether the launch asks for it, what stands in its way, and tensors that lie spread over processes.
+"""FSDP: whether the launch asks for it, what prevents it, and tensors that are spread over processes.
 
 The work is accelerate's and PyTorch's (``fully_shard``). What is here keeps a launch from running without FSDP where FSDP was
 asked for, and moves trained weights between a spread and a whole form.
@@ -32,7 +32,7 @@ def fsdp_requested() -> bool:
 
 
 def _takes_fsdp(device: torch.device) -> bool:
-    # accelerate leaves FSDP out on CPUs without a word (AcceleratorState.__init__ has no MULTI_CPU among its types). PyTorch
+    # accelerate silently leaves FSDP out on CPUs (AcceleratorState.__init__ has no MULTI_CPU among its types). PyTorch
     # has it there too, which is how it is tested.
     return device.type != "cpu"
 
@@ -46,11 +46,11 @@ def require_fsdp(settings: HNLMSettings, device: str, processes: int) -> None:
         processes: number of processes of the launch.
 
     Raises:
-        ConfigError: FSDP cannot be had on the device, by one process, in version 1, or with layers in 8 bits.
+        ConfigError: FSDP is not possible on the device, with one process, in version 1, or with layers in 8 bits.
     """
     if not _takes_fsdp(torch.device(device)):
         raise ConfigError(
-            f"FSDP was asked for and the device is {device}: accelerate has it on GPUs alone and would fine-tune without it; "
+            f"FSDP was asked for and the device is {device}: accelerate has it on GPUs only and would fine-tune without it; "
             "on a CPU launch with torchrun, which gives every process the whole LLM"
         )
     if processes == 1:

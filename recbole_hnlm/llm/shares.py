@@ -1,7 +1,7 @@
 """Rows of a batch that do not depend on each other, shared out over the cores of a CPU.
 
 A decoding step of a small model is many short operations, each of which waits for its slowest thread. Threads that each decode
-rows of their own, with one core for every operation, do not wait for each other.
+their own rows, with one core for every operation, do not wait for each other.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROWS_PER_SHARE = 32
 
 
 def shares_of(rows: int, threads: int) -> int:
-    """Return into how many shares rows are divided.
+    """Return the number of shares into which rows are divided.
 
     >>> [shares_of(rows, threads=2) for rows in (1, 32, 33, 128)]
     [1, 1, 2, 2]
@@ -42,7 +42,7 @@ def map_shares(
 
     Args:
         rows: at least one.
-        work: called with the rows of a share and a function that tells whether to give up; returns a result for each row.
+        work: called with the rows of a share and a function that says whether to give up; returns a result for each row.
         shares: number of threads, at most as many as rows.
 
     Returns:

@@ -1,8 +1,8 @@
 """From a prompt to token ids, so that nothing in the prompt's text can become a special token.
 
 A chat template is rendered with placeholders in place of the instruction, the examples and the data. The template's own text is
-tokenised with special tokens, the placed texts are tokenised apart from it and without: a title that holds ``<|im_end|>`` or
-``[INST]`` becomes ordinary tokens. The stages escape such text in their JSON too; this is the second wall.
+tokenised with special tokens, the placed texts separately and without: a title that holds ``<|im_end|>`` or
+``[INST]`` becomes ordinary tokens. The stages escape such text in their JSON too; this is the second line of defence.
 
 The tokens of the instruction, of the examples and of the template around them are the same for all prompts of a stage: they are
 the prefix whose keys and values are computed once.
@@ -87,7 +87,7 @@ class PromptEncoder:
         A special token inside the text is cut behind its first character before tokenising, so that no tokenizer, whatever
         it makes of ``split_special_tokens``, can recognise it.
         """
-        text = text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates are no text for a tokenizer
+        text = text.encode("utf-8", "replace").decode("utf-8")  # a tokenizer does not accept lone surrogates
         pieces, start = [], 0
         for match in self._special.finditer(text) if self._special else ():
             cut = match.start() + 1

@@ -87,7 +87,7 @@ class TransformersBackend:
                 "set llm_quantization to 4bit, or choose a smaller llm_model"
             ) from error
         self._batch_size = max(1, size // 2)
-        _LOGGER.warning("memory ran out with %d prompts together; going on with llm_batch_size=%d", size, self._batch_size)
+        _LOGGER.warning("memory ran out with %d prompts together; continuing with llm_batch_size=%d", size, self._batch_size)
         if torch.device(self._device).type == "cuda":
             torch.cuda.empty_cache()
 
@@ -124,8 +124,8 @@ class _Engine:
         suffixes = [self._encoder.suffix(prompt, opening) for prompt in prompts]
         head = self._encoder.prefix(prompts[0])
         if not head:
-            # A model without chat template and start token, and an empty instruction: the data itself begins the text.
-            raise BackendError("the prompts have an empty instruction, and the model no start token; give an instruction")
+            # Without chat template, start token and instruction, the text would begin with the data.
+            raise BackendError("the prompts have an empty instruction and the model has no start token; give an instruction")
         new_tokens = self._new_tokens(len(head) + max(map(len, suffixes)), decoding.max_new_tokens)
         prefix = self._prefix_of(head)
 
@@ -174,7 +174,7 @@ def _require_attention_only(config: Any) -> None:
     kinds |= {kind for kind in getattr(config, "layer_types", None) or () if kind.startswith("linear")}
     if kinds:
         raise BackendError(
-            f"llm_backend transformers needs a model of attention layers only, this one has {sorted(kinds)}; "
+            f"llm_backend transformers needs a model of attention layers only, but this one has {sorted(kinds)}; "
             "choose another llm_model, or serve this one and use llm_backend openai"
         )
 

@@ -25,10 +25,10 @@ __all__ = ["PairwiseBackbone"]
 
 
 class PairwiseBackbone(GeneralRecommender):
-    """A recommender that scores by inner products and trains on triples; put it before a RecBole model in the bases.
+    """A recommender that scores by inner products and trains on triples; put it before a RecBole model in the list of bases.
 
     A backbone defines :meth:`propagate` and :meth:`ego_embeddings`. One with layers also defines :meth:`propagate_hops`; one
-    with terms of its own names them in :attr:`auxiliary_names` and computes them in :meth:`auxiliary_terms`.
+    with its own loss terms names them in :attr:`auxiliary_names` and computes them in :meth:`auxiliary_terms`.
 
     Attributes:
         pooling: how outputs follow from layers.

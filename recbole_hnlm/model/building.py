@@ -1,4 +1,4 @@
-"""Building a model by its configuration, with the optional package that it lacks named."""
+"""Building a model from its configuration; an error names a missing optional package."""
 
 from __future__ import annotations
 

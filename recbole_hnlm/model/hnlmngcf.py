@@ -25,7 +25,7 @@ _SLOPE = 0.2
 class HNLMNGCF(HNLMMixin, NGCF):
     """RecBole's NGCF by our propagation, trained by :class:`HNLMMixin`.
 
-    Outputs are the layers one beside the other, and L2 regularises outputs, both as in RecBole; with the semantic weights at 0
+    Outputs are the concatenated layers, and L2 regularises outputs, both as in RecBole; with the semantic weights at 0
     and ``negative_sampler: uniform`` loss, gradients and scores are RecBole's.
     """
 
@@ -70,7 +70,7 @@ class HNLMNGCF(HNLMMixin, NGCF):
         return self.sparse_dropout(self.norm_adj_matrix.as_torch().to_sparse_coo().to(self.device))
 
     def propagate(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the layers side by side, users ``[U, d]`` and items ``[I, d]``."""
+        """Return the concatenated layers, users ``[U, d]`` and items ``[I, d]``."""
         users, items = self.propagate_hops()
         return pool_hops(users, self.pooling), pool_hops(items, self.pooling)
 

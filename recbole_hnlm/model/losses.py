@@ -1,7 +1,7 @@
 """Parts of the training objective, as pure functions.
 
 Symbols: B rows of the batch, M rows with a semantic vector, d the embedding size; e_u, e_i, e_j the embeddings of user,
-positive and negative, h_ui = f(z_ui) the adapted semantic vector.
+positive and negative, h_ui = f(z_ui) the projected semantic vector.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def bpr_loss(positive_scores: torch.Tensor, negative_scores: torch.Tensor) -> to
 def hinge_loss(positive_scores: torch.Tensor, negative_scores: torch.Tensor, margin: float) -> torch.Tensor:
     """Pairwise hinge: ``mean max(0, s_j - s_i + m)``.
 
-    Source: HNLMRec (arXiv 2504.04726), ranking objective (SPEC step 4).
+    Source: HNLMRec (arXiv 2504.04726), ranking objective (docs/method.md, section 5).
 
     Args:
         positive_scores: ``[B]``.
@@ -60,7 +60,7 @@ def contrast_loss(
 
     Formula, one row: ``-log( exp(cos(e_u,e_i)/t) / (exp(cos(e_u,e_i)/t) + exp(cos(e_u,h_ui)/t)) )``
     ``= softplus((cos(e_u,h_ui) - cos(e_u,e_i)) / t)``, the form that is computed, since it cannot overflow.
-    Source: HNLMRec (arXiv 2504.04726), contrastive term (SPEC step 4).
+    Source: HNLMRec (arXiv 2504.04726), contrastive term (docs/method.md, section 5).
 
     Args:
         users: e_u, ``[M, d]``.
@@ -129,7 +129,7 @@ def mix_negative(negatives: torch.Tensor, semantic_negatives: torch.Tensor, weig
 
     Formula: ``e~ = a * h * ||e_j|| / ||h|| + (1 - a) * e_j``. Source: HNLMRec (arXiv 2504.04726), mixed negative.
     Departure: the paper adds h as it is; matching its length to e_j keeps ``a`` a share, where an unmatched h of greater
-    length drowns the item (SPEC, lesson a). ``||e_j||`` only sets a length and takes no gradient.
+    length drowns the item (docs/method.md, section 5). ``||e_j||`` only sets a length and takes no gradient.
 
     Args:
         negatives: e_j, ``[M, d]``.

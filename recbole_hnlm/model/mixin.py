@@ -1,4 +1,4 @@
-"""What makes a RecBole backbone learn from the LLM's hard negatives; a backbone adds only how it propagates.
+"""What makes a RecBole backbone learn from the LLM's hard negatives; a backbone only adds how it propagates.
 
 Symbols: B positives in the batch, M of them with a semantic vector, K candidates, U users and I items including the padding
 id 0, d the embedding size, H the dimension of z_ui, T that of the text encoder.

@@ -26,7 +26,7 @@ class Projector(nn.Sequential):
 
 
 class ProjectorBank(nn.ModuleDict):
-    """One projector for each input dimension.
+    """One projector per input dimension.
 
     Vectors of equal dimension share their projector, so that the alignment of real text teaches the map that z_ui goes through.
     The dimension is part of the parameters' names: a checkpoint alone says which projectors a model had, and a model that is

@@ -1,4 +1,4 @@
-r"""RLMRec: collaborative embeddings and profile vectors hold each other's information, by contrast or by reconstruction.
+r"""RLMRec: ties collaborative embeddings to profile vectors, by contrast or by reconstruction.
 
 Symbols: e_x the backbone's output of node x (a user or an item), s_x its profile vector, d and T their sizes, t the key
 ``rlmrec_temperature``, w the key ``rlmrec_weight``, cos the cosine.
@@ -6,7 +6,7 @@ Symbols: e_x the backbone's output of node x (a user or an item), s_x its profil
 - RLMRec-Con: ``w * [C(users) + C(items)]`` with
   ``C = -mean_b log( exp(cos(e_x, f(s_x)) / t) / sum_y exp(cos(e_x, f(s_y)) / t) )`` over the batch's users (positives) x = x_b
   that have a profile; y runs over all users (items) that have one. f is an MLP from T to d, shared by users and items.
-- RLMRec-Gen: at every step a share ``rlmrec_mask_ratio`` of the nodes gives up its embedding for one learned vector before
+- RLMRec-Gen: at every step one learned vector replaces the embeddings of a share ``rlmrec_mask_ratio`` of the nodes before
   propagation, and ``w * -mean_x log( exp(cos(g(e_x), s_x) / t) / sum_y exp(cos(g(e_x), s_y) / t) )`` over those nodes x and y
   alone, users and items together, has e_x predict the profile. g is an MLP from d to T. Ranking uses the same propagation.
 

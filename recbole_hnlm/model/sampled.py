@@ -47,7 +47,7 @@ class SampledPairwise(PairwiseBackbone):
         trainer_class: the trainer that knows the names of the parts.
         selector: chooses e_j.
         generator: the model's own random generator; every epoch's draws follow from ``seed`` and the epoch alone.
-        on_negatives: told users and chosen items, ``[B]`` each, at every step; set by the trainer, and None otherwise.
+        on_negatives: called with users and chosen items, ``[B]`` each, at every step; set by the trainer, and None otherwise.
     """
 
     uses_hnlm_data = True
@@ -56,7 +56,7 @@ class SampledPairwise(PairwiseBackbone):
     trainer_class = HNLMTrainer
 
     def __init__(self, config: Any, dataset: Any) -> None:
-        """Build the backbone as RecBole does, then what is ours, without touching the random state that the backbone uses.
+        """Build the backbone as RecBole does, then our parts, without touching the random state that the backbone uses.
 
         Args:
             config: RecBole's configuration with our keys in it.
@@ -96,7 +96,7 @@ class SampledPairwise(PairwiseBackbone):
 
     @property
     def texts(self) -> TextTables:
-        """Text vectors of users and items with the masks of who has one.
+        """Text vectors of users and items with masks that say who has one.
 
         Raises:
             ArtifactError: the data carries none.

@@ -1,4 +1,4 @@
-"""Scores of two kinds put together; pure functions.
+"""Combining two kinds of scores; pure functions.
 
 Symbols: n users, I items including the padding id 0.
 """

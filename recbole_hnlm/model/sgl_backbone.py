@@ -40,7 +40,7 @@ class SGLBackbone(LightGraphBackbone):
         """Read the keys and the graph.
 
         Raises:
-            ConfigError: ``type`` or ``drop_ratio`` is none that SGL has.
+            ConfigError: SGL has no such ``type`` or ``drop_ratio``.
         """
         super().__init__(config, dataset)
         self.view_type, self.drop_ratio = str(config["type"]), float(config["drop_ratio"])

@@ -1,4 +1,4 @@
-"""What models that learn from text vectors of users and items have in common: the published rivals of the LLM's negatives."""
+"""The common part of models that learn from text vectors of users and items: published rivals of the LLM's negatives."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TextRivalMixin(SampledPairwise):
         super().__init__(config, dataset)
         if not bool(self.texts.user_mask.any()) or not bool(self.texts.item_mask.any()):
             raise ArtifactError(
-                f"{type(self).__name__} reads texts of users and items, but no user or no item has one; check the text columns "
+                f"{type(self).__name__} reads texts of users and items, but no user or no item has any; check the text columns "
                 f"with recbole-hnlm doctor"
             )
 
@@ -51,7 +51,7 @@ def number_of(config: Any, key: str, least: float, most: float = float("inf"), *
         above: whether the lower bound itself is ruled out.
 
     Raises:
-        ConfigError: it is no number or out of range.
+        ConfigError: it is not a number or is out of range.
     """
     value = config[key]
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -65,7 +65,7 @@ def count_of(config: Any, key: str, least: int) -> int:
     """Return a key of the model as an integer of at least ``least``.
 
     Raises:
-        ConfigError: it is no integer or too small.
+        ConfigError: it is not an integer or is too small.
     """
     value = config[key]
     if not isinstance(value, int) or isinstance(value, bool) or value < least:

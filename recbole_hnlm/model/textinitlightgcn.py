@@ -1,4 +1,4 @@
-"""TextInitLightGCN: LightGCN whose embeddings start from the text vectors, the plain control for every use of text."""
+"""TextInitLightGCN: LightGCN whose embeddings start from the text vectors, the simplest control for any use of text."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TextInitLightGCN(TextRivalMixin, LightGraphBackbone):
     Users' vectors are centred by the users' mean and items' by the items', then share W, so that a user and an item with alike
     text start near each other. c gives the table the root mean square that random initialisation has. Nodes without text, and
     columns beyond the rank of the texts, keep their random values. Everything after that is LightGCN (He et al., SIGIR 2020);
-    the model is a control of this project and comes from no paper.
+    the model is a control of this project, not one from a paper.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:

@@ -1,4 +1,4 @@
-r"""XSimGCL: SimGCL in a single noisy propagation.
+r"""XSimGCL: SimGCL with a single noisy propagation.
 
 Reference:
     Junliang Yu et al. "XSimGCL: Towards Extremely Simple Graph Contrastive Learning for Recommendation." in TKDE 2023.
@@ -30,7 +30,7 @@ class XSimGCL(SimGCL):
         """Read the keys.
 
         Raises:
-            ConfigError: ``contrast_layer`` is no layer.
+            ConfigError: ``contrast_layer`` is not the number of a layer.
         """
         super().__init__(config, dataset)
         self.contrast_layer = int(config["contrast_layer"])

@@ -1,4 +1,4 @@
-"""What a negative sampler is given and what it gives back.
+"""What a negative sampler receives and what it returns.
 
 Symbols: B positives in the batch, K candidates of each, U users and I items including the padding id 0, d the embedding size,
 hops 0..L of widths d_l.
@@ -132,7 +132,7 @@ class Selector(nn.Module):
         return {}
 
     def recall(self, memory: Mapping[str, torch.Tensor]) -> None:
-        """Take up what :meth:`memory` returned."""
+        """Restore what :meth:`memory` returned."""
 
 
 class _Stateless(Selector):
@@ -151,14 +151,14 @@ def stateless(choose: Callable[[SelectionInputs], Negatives]) -> Callable[[Sampl
 
 @dataclass(frozen=True)
 class NegativeSampler:
-    """A way to choose negatives, and what settings, loader and model have to know of it.
+    """A way to choose negatives, and what settings, loader and model must know about it.
 
     Attributes:
         build: makes the selector of a model.
         distribution: from which candidates are drawn.
         needs_candidates: whether ``num_candidates`` are drawn per positive rather than one.
-        least_candidates: smallest ``num_candidates`` with which it chooses anything.
-        reads_text: whether it reads text vectors of users and items, so that they are to be built.
+        least_candidates: smallest ``num_candidates`` with which there is a choice.
+        reads_text: whether it reads text vectors of users and items, so that these must be built.
         reads_hops: whether it reads the layers behind the outputs.
     """
 

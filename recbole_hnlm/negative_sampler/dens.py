@@ -1,4 +1,4 @@
-r"""DENS: a negative that differs from the positive in what made the user choose the positive.
+r"""DENS: a negative that lacks those factors of the positive that made the user choose it.
 
 Gates split an embedding into factors that were relevant for the interaction and those that were not, at every layer l:
 
@@ -13,8 +13,8 @@ pooled as the backbone pools its own; gradient reaches the chosen item of every 
 
 Source: Lai, Chen, Zhao, Chen and Han, "Disentangled Negative Sampling for Collaborative Filtering", WSDM 2023; gates (whose
 weights W carry a bias), choice and loss were read from the public repository Riwei-HEU/DENS.
-There as here L2 regularises the item chosen at the first layer. Departure: layers of different widths (NGCF) have gates of
-their own.
+There as here L2 regularises the item chosen at the first layer. Departure: layers of different widths (NGCF) have separate
+gates.
 """
 
 from __future__ import annotations

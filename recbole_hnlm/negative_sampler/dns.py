@@ -1,4 +1,4 @@
-"""Dynamic negative sampling: of K uniform candidates, the one that the model now scores highest.
+"""Dynamic negative sampling: of K uniform candidates, the one that the model currently scores highest.
 
 Source: Zhang, Chen, Wang and Yu, "Optimizing Top-N Collaborative Filtering via Dynamic Negative Item Sampling", SIGIR 2013,
 section 3. Departure: scores come from the embeddings of the training step itself, so that no second propagation is needed.

@@ -1,4 +1,4 @@
-"""DNS(M, N): one of the N hardest of M uniform candidates, each of the N as likely as another.
+"""DNS(M, N): one of the N hardest of M uniform candidates, all N equally likely.
 
 Source: Shi, Chen, Feng, Zhang, Wu, Gao and He, "On the Theories Behind Hard Negative Sampling for Recommendation", WWW 2023,
 section 3 (the sampler that generalises DNS; larger M/N matches a top-K metric of smaller K). With N = 1 it is DNS, with N = M

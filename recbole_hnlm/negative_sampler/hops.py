@@ -1,4 +1,4 @@
-"""What one propagation of a backbone yields: output embeddings and, for those who ask, the layers that they are pooled from.
+"""What one propagation of a backbone yields: output embeddings and, on request, the layers from which they are pooled.
 
 Symbols: U users and I items including the padding id 0, d the embedding size, hops 0..L with sizes d_0..d_L (a backbone that
 pools by the mean has d_l = d; one that concatenates has d = d_0 + ... + d_L).
@@ -20,7 +20,7 @@ Pooling = Literal["mean", "concat"]
 
 
 def pool_hops(hops: Sequence[torch.Tensor], pooling: Pooling) -> torch.Tensor:
-    """Pool layers ``[n, d_l]`` into ``[n, d]``: their mean, or one beside the other."""
+    """Pool layers ``[n, d_l]`` into ``[n, d]``: their mean, or their concatenation."""
     if pooling == "concat":
         return torch.cat(list(hops), dim=1)
     total = hops[0]

@@ -3,8 +3,8 @@
 An item is drawn in proportion to how often it occurs in the batch, hence by popularity, and its embedding is in the step
 anyway. Source: the in-batch negatives of Hidasi, Karatzoglou, Baltrunas and Tikk, "Session-based Recommendations with
 Recurrent Neural Networks", ICLR 2016, section 3.1.2, and Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus
-Item Recommendations", RecSys 2019, section 3. Departures: one negative a row, as the pairwise loss wants; items that the user
-holds in training are left out; no correction for popularity, which ``mix_weight`` and ``popularity`` are there to compare with.
+Item Recommendations", RecSys 2019, section 3. Departures: one negative a row, as the pairwise loss wants; the user's training
+items are left out; no correction for popularity, which ``mix_weight`` and ``popularity`` are there to compare with.
 
 ``num_candidates`` rows are drawn for each row and the first admissible one is taken. Where none is (the rest of an epoch may
 be a batch of one row), the one uniform candidate that the loader brings stands in; how many came from the batch is counted
@@ -63,7 +63,7 @@ class InBatchSelector(Selector):
         return keys[place] == wanted
 
     def select(self, inputs: SelectionInputs) -> Negatives:
-        """Draw rows of the batch and take the first whose item the user does not hold."""
+        """Draw rows of the batch and take the first whose item the user did not interact with."""
         size = len(inputs.users)
         rows = torch.randint(size, (size, inputs.settings.num_candidates), device=inputs.users.device)
         items = inputs.positives[rows]  # [B, K]

@@ -1,4 +1,4 @@
-r"""MixGCF: a negative that does not exist, mixed from layers of hard candidates with some of the positive injected.
+r"""MixGCF: a synthetic negative, mixed from layers of hard candidates with some of the positive injected.
 
 Formulas: positive mixing ``e'_j(l) = a_l e_i(l) + (1 - a_l) e_j(l)`` with ``a_l ~ U(0, 1)`` for each pair and layer; hop mixing
 takes from every layer l the candidate ``argmax_j q_u(l) . e'_j(l)`` and pools the layers as the backbone pools its own.

@@ -4,8 +4,8 @@ A hard candidate that reads like the user's profile is likely an item that they 
 
 Formula: ``x_uj = cos(t_u, t_j)`` of text vectors, ``s_uj = e_u . e_j``, ``z(.)`` standardised over the user's K candidates;
 drop the ``floor(guard_drop_share * K)`` of largest ``x_uj`` and take ``argmax_j (z(s_uj) - guard_weight z(x_uj))`` of the rest.
-Both are standardised: scores begin near zero: a weight on their own scale would choose by text alone for the first epochs,
-the easiest candidates, and such a model hardly leaves that state (NDCG@20 .132 rather than .205 on amazon-cds-text).
+Both are standardised, since scores start near zero: a weight on the raw scale would choose by text alone for the first epochs,
+that is the easiest candidates, and a model hardly leaves that state (NDCG@20 .132 rather than .205 on amazon-cds-text).
 t_j is the encoded text of item j, t_u the mean of the user's training items (``alignment_source: text``) or the encoded LLM
 profile (``profile``). Source: this project. Candidates without text are neither dropped nor shifted; a user without text gets
 plain DNS; how many negatives were chosen with text at hand is counted and logged with every epoch.
@@ -41,7 +41,7 @@ def guarded_choice(
         scores: e_u . e_j, float ``[B, K]``.
         similarity: cosine of the user's and the candidate's text, float ``[B, K]``.
         known: where both texts exist, bool ``[B, K]``; elsewhere ``similarity`` is not read.
-        weight: of the standardised similarity, beside the standardised score.
+        weight: of the standardised similarity, relative to the standardised score.
         drop: how many of the nearest are dropped, below K.
 
     Returns:

@@ -92,7 +92,7 @@ class MemorySelector(Selector):
         return kept
 
     def recall(self, memory: Mapping[str, torch.Tensor]) -> None:
-        """Take up what :meth:`memory` returned.
+        """Restore what :meth:`memory` returned.
 
         Raises:
             ArtifactError: it is of other sizes.

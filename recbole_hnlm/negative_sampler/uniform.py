@@ -1,4 +1,4 @@
-"""Uniform negatives: every item that the user did not interact with is as likely as any other.
+"""Uniform negatives: all items that the user did not interact with are equally likely.
 
 Source: Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009, section 4.1.
 """

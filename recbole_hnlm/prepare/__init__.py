@@ -1,1 +1,1 @@
-"""Turning published raw dumps into RecBole's atomic files: a file per source, a line per source in ``registry``."""
+"""Turning published raw dumps into RecBole's atomic files: one file per source, and one line for it in ``registry``."""

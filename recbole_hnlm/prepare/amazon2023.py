@@ -21,7 +21,7 @@ __all__ = ["AMAZON_2023"]
 
 def _seconds(milliseconds: Sequence[object]) -> list[str]:
     if set(map(type, milliseconds)) != {int}:
-        raise RecordError("a time that is no whole number of milliseconds")
+        raise RecordError("a time that is not a whole number of milliseconds")
     return seconds_cells([time / 1000 for time in cast("Sequence[int]", milliseconds)])
 
 

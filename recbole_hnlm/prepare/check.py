@@ -1,4 +1,4 @@
-"""``recbole-hnlm prepare --check``: a dataset's size under the paper's setting, beside the published size."""
+"""``recbole-hnlm prepare --check``: a dataset's size under the paper's setting, next to the published size."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PUBLISHED = {
 
 
 def interval_mask(values: NDArray[np.float64], text: str) -> NDArray[np.bool_]:
-    """Tell which values lie in a union of intervals in RecBole's notation, such as ``[0,1);[5,inf)``; NaN lies in none."""
+    """Find which values lie in a union of intervals in RecBole's notation, such as ``[0,1);[5,inf)``; NaN lies in none."""
     inside = np.zeros(len(values), dtype=bool)
     for part in str(text).split(";"):
         low, high = (float(end) for end in part.strip()[1:-1].split(","))
@@ -56,7 +56,7 @@ def interval_mask(values: NDArray[np.float64], text: str) -> NDArray[np.bool_]:
 
 
 def k_core(users: NDArray[np.int64], items: NDArray[np.int64], k: int, *, iterated: bool = True) -> NDArray[np.bool_]:
-    """Tell which interactions stay when users and items with fewer than ``k`` of them are removed.
+    """Find which interactions stay when users and items with fewer than ``k`` of them are removed.
 
     Args:
         users: indices of users, ``[P]``.

@@ -1,7 +1,7 @@
 """Whole columns of cells at once: what :mod:`~recbole_hnlm.prepare.escaping` gives for each value, at a fraction of the time.
 
-Almost every value of a dump can be written as it is. A few passes over a column's characters tell which values may not be;
-those alone go through the functions of one value, which stay the only place that says what a cell is.
+Almost every value of a dump can be written as it is. A few passes over a column's characters find those that may not be;
+only those go through the functions for one value, which remain the only definition of a cell.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ __all__ = ["id_cells", "number_cells", "seconds_cells", "text_cells"]
 _LONGEST_MISSING = max(map(len, MISSING_WORDS))
 _PRINTABLE = bytes(range(ord(" "), ord("~") + 1))
 _PLAIN_ID = _PRINTABLE.replace(b'"', b"")
-_BETWEEN = "\0"  # between the texts of a column; one that holds it itself is found by their number
+_BETWEEN = "\0"  # separates the texts of a column; a text that contains it is found because the count is off
 
 
 def id_cells(values: Sequence[object]) -> list[str]:
     """Return :func:`~recbole_hnlm.prepare.escaping.id_cell` of each value.
 
     Raises:
-        RecordError: a value that is no id; the column is to be read value by value.
+        RecordError: a value that is not an id; the column must be read value by value.
     """
     try:
         joined = "".join(values)  # type: ignore[arg-type]  # what is no text raises
@@ -60,13 +60,13 @@ def number_cells(values: Sequence[Any]) -> list[str]:
     """Return :func:`~recbole_hnlm.prepare.escaping.number_cell` of each value.
 
     Raises:
-        RecordError: a value that is no finite number.
+        RecordError: a value that is not a finite number.
     """
     if set(map(type, values)) <= {float, int}:  # a bool would find the cell of 0 or 1
         try:
             return list(map(RATING_CELLS.__getitem__, values))
         except KeyError:
-            pass  # a number that is no usual rating
+            pass  # a number that is not a usual rating
     return list(map(number_cell, values))
 
 
@@ -74,7 +74,7 @@ def seconds_cells(values: Sequence[Any]) -> list[str]:
     """Return :func:`~recbole_hnlm.prepare.escaping.seconds_cell` of each value.
 
     Raises:
-        RecordError: a value that is no time in seconds.
+        RecordError: a value that is not a time in seconds.
     """
     if set(map(type, values)) == {int} and min(values) >= 0 and max(values) < END_OF_TIME:
         return list(map(str, values))

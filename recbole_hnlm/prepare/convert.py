@@ -1,4 +1,4 @@
-"""Writing ``<name>.inter`` and ``<name>.item`` from a dump, streaming, both files or none."""
+"""Writing ``<name>.inter`` and ``<name>.item`` from a dump: streaming, and both files or none."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _write(stream: BinaryIO, rows: Iterable[Sequence[str]]) -> None:
 
 
 def _write_inter(stream: BinaryIO, source: Source, report: PrepareReport, limit: float, *, with_reviews: bool) -> SeenPairs:
-    """Write the interactions, one a usable record, in the order of the dump."""
+    """Write the interactions, one per usable record, in the order of the dump."""
     _write(stream, [[*_INTER_COLUMNS, "review:token_seq"] if with_reviews else _INTER_COLUMNS])
     seen = SeenPairs()
     for users, items, ratings, times, reviews in read_columns(report.reviews, "reviews", source.review, source.unusual, limit):
@@ -83,7 +83,7 @@ def _write_item(stream: BinaryIO, source: Source, report: PrepareReport, limit: 
 
 
 def _checked(name: str, out: Path, reviews: Path, meta: Path, max_broken_share: float) -> Path:
-    """Refuse what cannot work before anything is read; returns the folder to write."""
+    """Refuse, before anything is read, what cannot work; return the folder to write."""
     if not _NAME.fullmatch(name):
         raise ConfigError(f"name {name!r}: expected letters, digits, dots, dashes and underscores, as in amazon-toys-18")
     if not 0 <= max_broken_share <= 1:
@@ -126,7 +126,7 @@ def prepare(
 
     Nothing is filtered, since ratings, times and k-cores are RecBole's keys, and one prepared file serves any of them.
     Repeated interactions of a pair are kept as published for the same reason; ``rm_dup_inter: last`` keeps the latest.
-    ``.item`` holds every item of the interactions once. Memory: about 12 bytes an interaction, one text an item, buffers.
+    ``.item`` holds every item of the interactions once. Memory: about 12 bytes per interaction, one text per item, and buffers.
 
     Args:
         source: a name in :data:`~recbole_hnlm.prepare.registry.SOURCES`.
@@ -138,7 +138,7 @@ def prepare(
         max_broken_share: share of a file's records that may be unreadable or incomplete.
 
     Returns:
-        What was read and written. ``name.prepare.json`` holds its figures.
+        What was read and written; ``name.prepare.json`` holds the figures.
 
     Raises:
         ConfigError: an unknown source, an unusable name, or a foreign dataset in the place of the output.
@@ -165,7 +165,7 @@ def prepare(
             "counts": report.counts(),
             "items_with_text": report.filled,
         }
-        # Written before the two files take their places: a dataset that prepare wrote never lacks it.
+        # Written before the two files take their places, so that no dataset of prepare lacks it.
         with replacing(_manifest(folder)) as manifest:
             manifest.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return report

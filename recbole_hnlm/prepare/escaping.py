@@ -87,7 +87,7 @@ def id_cell(value: object) -> str:
     if type(value) is int:
         value = str(value)
     if not isinstance(value, str):
-        raise RecordError("an id that is no text")
+        raise RecordError("an id that is not a text")
     if value.isalnum() and len(value) > _LONGEST_MISSING:
         return value
     if not value:
@@ -106,7 +106,7 @@ def number_cell(value: object) -> str:
     """
     if (type(value) is float or type(value) is int) and math.isfinite(value):
         return RATING_CELLS.get(value) or f"{value:.10g}"
-    raise RecordError("a rating that is no number")
+    raise RecordError("a rating that is not a number")
 
 
 def seconds_cell(value: float) -> str:
@@ -120,7 +120,7 @@ def seconds_cell(value: float) -> str:
             return str(value)
     elif type(value) is float and 0 <= value < END_OF_TIME:
         return f"{value:.3f}".rstrip("0").rstrip(".")
-    raise RecordError("a time that is no number of seconds between 1970 and 2100")
+    raise RecordError("a time that is not a number of seconds between 1970 and 2100")
 
 
 def strip_markup(text: str) -> str:

@@ -24,7 +24,7 @@ __all__ = ["FileTally", "read_columns"]
 _CHUNK = 64 << 10  # bytes of text read at once: some hundred records, whose objects stay within the processor's cache
 _LONGEST_LINE = 64 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
-_EARLY_CHECK = 1000  # so many bad records, and the share is judged before the end
+_EARLY_CHECK = 1000  # with this many bad records, the share is judged before the end
 
 
 @dataclass
@@ -33,9 +33,9 @@ class FileTally:
 
     Attributes:
         path: the file.
-        records: lines that are no blank ones.
+        records: lines that are not blank.
         unreadable: records that could not be parsed; left out.
-        mended: records that are no strict JSON but could be read (lone surrogates and bytes that are not UTF-8 became U+FFFD).
+        mended: records that are not strict JSON but could be read (lone surrogates and bytes that are not UTF-8 became U+FFFD).
         incomplete: records left out because they lack something, by reason.
         first_problem: where and what the first record that was left out is.
     """
@@ -53,14 +53,14 @@ class FileTally:
         return self.unreadable + self.incomplete.total()
 
     def leave_out(self, number: int, record: object, reason: str | None) -> None:
-        """Count a record that lacks something, or without a reason one that is no JSON object; numbers start at 1."""
+        """Count a record that lacks something, or without a reason one that is not a JSON object; numbers start at 1."""
         if reason is None:
             self.unreadable += 1
         else:
             self.incomplete[reason] += 1
         if not self.first_problem:
             fields = f" (its fields: {', '.join(map(str, record)) or 'none'})" if isinstance(record, dict) else ""
-            self.first_problem = f"record {number:,} has {reason or 'no JSON object'}{fields}"
+            self.first_problem = f"record {number:,} has {reason or 'no JSON object in it'}{fields}"
 
     def refuse_if_broken(self, max_broken_share: float, *, at_the_end: bool = True) -> None:
         """Judge the share of records left out.
@@ -69,7 +69,7 @@ class FileTally:
             DataError: the share is above the limit, or the file held no record; before the end only once 1,000 are bad.
         """
         if at_the_end and not self.records:
-            raise DataError(f"{self.path} is empty: expected one JSON record a line; download it again")
+            raise DataError(f"{self.path} is empty: expected one JSON record per line; download it again")
         if self.left_out <= max_broken_share * self.records or not (at_the_end or self.left_out >= _EARLY_CHECK):
             return
         raise DataError(
@@ -112,7 +112,7 @@ def _line_batches(path: Path, description: str) -> Iterator[list[bytes]]:
                 lines = (rest + chunk).split(b"\n")
                 rest = lines.pop()
                 if len(rest) > _LONGEST_LINE:
-                    raise DataError(f"{path} has a line of more than {_LONGEST_LINE >> 20} MiB: expected one record a line")
+                    raise DataError(f"{path} has a line of more than {_LONGEST_LINE >> 20} MiB: expected one record per line")
                 yield lines
                 bar.update(raw.tell() - bar.n)
             yield [rest]
@@ -173,7 +173,7 @@ def read_columns(
     unusual: Callable[[bytes], object],
     max_broken_share: float,
 ) -> Iterator[Columns]:
-    """Yield the columns of a file of one JSON object a line, many records at a time, in the order of the file.
+    """Yield the columns of a file with one JSON object per line, many records at a time, in the order of the file.
 
     Memory: some tens of MiB, whatever the file's size.
 
@@ -181,7 +181,7 @@ def read_columns(
         tally: names the file and takes the counts.
         description: what the progress bar calls it.
         read: records -> columns.
-        unusual: reads a line that is no strict JSON; raises ValueError where it cannot.
+        unusual: reads a line that is not strict JSON; raises ValueError where it cannot.
         max_broken_share: share of records that may be unreadable or unusable.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Lines that are no strict JSON, read without ever evaluating code."""
+"""Lines that are not strict JSON, read without evaluating code."""
 
 from __future__ import annotations
 

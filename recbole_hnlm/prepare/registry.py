@@ -1,4 +1,4 @@
-"""The sources that ``recbole-hnlm prepare`` knows: a new one is a file beside this and a line below."""
+"""The sources that ``recbole-hnlm prepare`` knows: a new one is a file in this folder and a line below."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ class PrepareReport:
         repeated: interactions of a (user, item) pair beyond its first; they are written.
         first_time: earliest time in seconds since 1970.
         last_time: latest time.
-        items_without_meta: items that no metadata record describes; their row of ``.item`` holds the id alone.
-        meta_repeated: further metadata records of an item that had one.
+        items_without_meta: items without a metadata record; their row of ``.item`` holds the id alone.
+        meta_repeated: metadata records beyond an item's first.
         meta_unused: metadata records of items without a review.
         filled: items with a text, by column.
     """

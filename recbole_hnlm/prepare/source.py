@@ -1,4 +1,4 @@
-"""What a source tells the converter about its records."""
+"""What a source says about its records, for the converter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Record = Mapping[str, Any]
 ItemRow = tuple[str, ...]
 """The cell item_id, then the raw texts of the source's item fields."""
 Columns = tuple[Sequence[str], ...]
-"""Columns of equal length, one entry a record."""
+"""Columns of equal length, one entry per record."""
 Reader = Callable[[Sequence[Record]], Columns]
 """Reads at least one record into columns; raises KeyError, TypeError or RecordError where one of them cannot be used."""
 
@@ -32,7 +32,7 @@ class Source:
         review: records of the reviews' file -> cells user_id, item_id, rating and timestamp (seconds since 1970, UTC), and
             the reviews' raw texts; see :func:`review_reader`.
         item: records of the metadata's file -> cells item_id, and the raw texts of the item fields; see :func:`item_reader`.
-        unusual: line that is no strict JSON -> record; raises ValueError where it cannot be read either.
+        unusual: a line that is not strict JSON -> record; raises ValueError where it cannot be read either.
     """
 
     name: str
@@ -94,6 +94,6 @@ def _flat(names: object) -> Iterable[str]:
 
 def joined(names: object) -> str:
     """Join category names, lists of lists flattened, each name once: ``Toys & Games, Dolls``."""
-    if not isinstance(names, list) or set(map(type, names)) != {str}:  # no single path, which most records have
+    if not isinstance(names, list) or set(map(type, names)) != {str}:  # not the single path that most records have
         names = list(_flat(names))
     return ", ".join(filter(None, dict.fromkeys(map(str.strip, names))))

@@ -1,1 +1,1 @@
-"""Runs as RecBole starts them: one in this process, or one process a rank."""
+"""Starting runs as RecBole does: in this process, or in one process per rank."""

@@ -107,7 +107,7 @@ def launch(request: RunRequest, options: LaunchOptions | None = None) -> RunResu
     """Run a request to its end.
 
     Raises:
-        HNLMError: anything the user can mend, once, whichever rank met it.
+        HNLMError: anything the user can fix, raised once, whichever rank met it.
         KeyboardInterrupt: with a message that says what is kept and how to go on.
     """
     options = options or LaunchOptions()
@@ -124,21 +124,21 @@ def _how_to_go_on(config: Config, run_id: str) -> str:
     last = Path(config["checkpoint_dir"]) / f"{run_id}{LAST_SUFFIX}"
     kept = "finished LLM replies are kept and reused"
     if last.is_file():
-        return f"{kept}; go on training with the same command and --resume={last}"
+        return f"{kept}; continue training with the same command and --resume={last}"
     return f"{kept}; no epoch was finished: run the same command again"
 
 
 def _spawn(request: RunRequest, config: Config, keys: dict[str, Any], run_id: str) -> RunResult:
     """Run one process per rank and return the first rank's result."""
     if keys["offset"] == 0 and getattr(config.model_class, "uses_hnlm_data", False):
-        # Built once, before there are ranks: hours of LLM work would outlast the patience of a process group.
+        # Built once, before there are ranks: hours of LLM work would exceed the time-out of a process group.
         prepare_run(config, run_id)
         semantics_of(config, load_data(config).train)
     messages = mp.get_context("spawn").SimpleQueue()
     try:
         spawn(_run_rank, args=(request, keys, run_id, messages), nprocs=keys["nproc"], join=True)  # type: ignore[no-untyped-call]
     except (ProcessExitedException, ProcessRaisedException):
-        # The first message is the cause; a rank that lost its peer fails too, but as a consequence.
+        # The first message is the cause; a rank that lost its peer fails as a consequence.
         if messages.empty():
             raise
     kind, text = messages.get() if not messages.empty() else ("result", None)

@@ -43,7 +43,7 @@ def prepare_run(config: Config, run_id: str | None = None) -> Path:
 
 
 def _make_folders(config: Config) -> None:
-    """Make the folders that a run writes into: better to fail now than after the training."""
+    """Make the folders that a run writes into, so that a failure comes now and not after training."""
     for key in ("results_dir", "checkpoint_dir"):
         folder = Path(config[key])
         try:
@@ -78,7 +78,7 @@ def run(
         the record of the run. Under data parallelism only the first rank writes the file.
 
     Raises:
-        HNLMError: anything the user can mend.
+        HNLMError: anything the user can fix.
     """
     log_file, logger, clock = prepare_run(config, run_id), logging.getLogger(), Stopwatch()
     data = load_data(config, clock)
@@ -234,7 +234,7 @@ def evaluate_checkpoint(path: str | Path, argv: tuple[str, ...] = ()) -> RunResu
     chosen = _model_of(checkpoint, path, split_argv(argv).get("model"))
     config = Config(chosen, checkpoint["dataset"], None, None, argv, saved=checkpoint["config"])
     if config["resume"]:
-        raise ConfigError("resume goes with training; evaluate takes --checkpoint only")
+        raise ConfigError("resume is for training; evaluate takes --checkpoint")
     log_file = prepare_run(config)
     with clock.measure("load"):
         data, model, semantics = _restore(config, checkpoint, path)

@@ -1,1 +1,1 @@
-"""Which LLM stages a run needs, run in order, and their vectors hung on its training data."""
+"""Runs the LLM stages that a run needs, in order, and attaches their vectors to its training data."""

@@ -1,4 +1,4 @@
-"""From a run's configuration to what its training reads of the LLM: the stages' context, their vectors, the training loader."""
+"""From a run's configuration to what its training reads: the stages' context, their vectors, the training loader."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def semantics_of(config: Config, train_data: Any, *, for_scoring: bool = False) 
 
 
 def attach_hnlm_data(config: Config, train_data: Any, semantics: Semantics | None) -> Any:
-    """Hang the vectors on the training dataset and return the training loader that the model wants.
+    """Attach the vectors to the training dataset and return the training loader that the model needs.
 
     RecBole's own models keep RecBole's loader.
     """

@@ -67,7 +67,7 @@ def _with_sources(settings: HNLMSettings, names: set[str]) -> tuple[str, ...]:
 def run_stage(
     context: StageContext, name: str, *, backend: LLMBackend | None = None, encoder: TextEncoder | None = None
 ) -> StageReport:
-    """Run one stage, after building what comes before it where that is missing.
+    """Run one stage; stages before it run first where their output is missing.
 
     Args:
         context: what to work on.

@@ -1,4 +1,4 @@
-"""Which training rows a prompt shows, and which training pairs get a semantic negative.
+"""Chooses the training rows that a prompt shows and the training pairs that get a semantic negative.
 
 Rows are ranked within their user by a hash of (seed, user token, item token). The rank of a pair depends on nothing else, so
 another user changes no choice, and a larger number keeps the earlier choices and adds to them.

@@ -82,7 +82,7 @@ class StageContext:
             HNLMError: see :func:`recbole_hnlm.finetune.teacher.ensure_teacher`.
         """
         if self.teacher_source is None:
-            raise ConfigError("the fine-tuned route needs a collaborative teacher, and this context has none")
+            raise ConfigError("the fine-tuned route needs a collaborative teacher, but this context has none")
         return self.teacher_source()
 
     @cached_property
@@ -100,7 +100,7 @@ class StageContext:
 
     @property
     def all_item_texts(self) -> dict[str, ItemText]:
-        """Rows of the items by raw token, also those that say nothing.
+        """Rows of the items by raw token, including items without text.
 
         Raises:
             DataError: see :func:`recbole_hnlm.data.atomic_text.read_item_texts`.

@@ -1,4 +1,4 @@
-"""Texts to vectors in the store, one kind at a time."""
+"""From texts to vectors in the store, one kind at a time."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ def item_kind(settings: HNLMSettings) -> StoreKind:
 def kinds_needed(settings: HNLMSettings) -> tuple[StoreKind, ...]:
     """Kinds of vectors that training reads under these settings.
 
-    The items' side of ``pairs`` comes with them, ``item_texts`` or ``finetuned_items``: by it ``recbole-hnlm show`` names the
-    real items nearest to a hard negative.
+    The items' side of ``pairs`` comes with them, ``item_texts`` or ``finetuned_items``: ``recbole-hnlm show`` uses it to
+    name the real items nearest to a hard negative.
     """
     kinds: set[StoreKind] = set(_TEXT_KINDS[settings.alignment_source] if settings.reads_text_vectors else ())
     if settings.uses_pair_vectors or settings.uses_semantic_candidates:

@@ -28,7 +28,7 @@ class PlannedReplies:
     Attributes:
         job: what they are about; where profiles that they quote do not exist yet, only the prompts that are known.
         prompts: how many there are.
-        there: of these, the ones whose reply is in a finished artefact or in the reply cache, or equal to another prompt.
+        there: those whose reply is in a finished artefact or in the reply cache, or equal to another prompt.
         ask: the distinct prompts that are left.
         guessed: of ``ask``, how many stand in for prompts that quote profiles which do not exist yet.
     """

@@ -1,4 +1,4 @@
-"""Stage ``profile``: p_i of the items that a term of the loss leads to, then p_u of every user with such items in training."""
+"""Stage ``profile``: p_i of the items that a term of the loss needs, then p_u of every user with such items in training."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The prompts: instructions S_i, S_u and S_H, and the data that goes with them.
 
-SPEC section 1: p_i = LLM(S_i, item fields); p_u = LLM(S_u, training items); hard negative = LLM(S_H, {user_id, p_u}, {item_id,
+The method: p_i = LLM(S_i, item fields); p_u = LLM(S_u, training items); hard negative = LLM(S_H, {user_id, p_u}, {item_id,
 title, p_i}) (HNLMRec, arXiv 2504.04726, semantic profiles and semantic negative sampling). The wording is this project's own
-and short, since every token is read once for each prompt.
+and short, because every token is read once for each prompt.
 
 Data is one JSON document. Whatever a title or review holds, it stays inside its JSON string: quotes and control characters
 are escaped by :func:`json.dumps`, and characters that could spell a chat template's special token are escaped on top.
@@ -49,7 +49,7 @@ _TITLE_MAX_CHARS = 200
 _CATEGORIES_MAX_CHARS = 200
 _CITY_MAX_CHARS = 60
 
-# A small model answers what stands last, so each profile's document ends with its question. Worked examples make the embedded
+# A small model answers what comes last, so each profile's document ends with its question. Worked examples make the embedded
 # model repeat them as profiles, but without them it names no other items; they go along as earlier turns.
 _ITEM_SYSTEM = (
     "You know what people like. Answer with JSON: a summarization of at most {profile_max_words} words and a reasoning of at "
@@ -67,7 +67,7 @@ _NEGATIVE_SYSTEM = (
 
 
 def _negative_content(enjoys: str, enjoyed_by: str, title: str) -> dict[str, Any]:
-    """The data of S_H; the title stands last, where a small model looks first."""
+    """The data of S_H; the title comes last, where a small model looks first."""
     return {"person": {"enjoys": enjoys}, "chosen_item": {"enjoyed_by": enjoyed_by, "title": title}}
 
 

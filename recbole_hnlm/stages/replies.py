@@ -79,7 +79,7 @@ def is_settled(artifact: JsonlArtifact, inputs: str, identity: ModelIdentity) ->
 
 
 def run_reply_job(session: StageSession, job: ReplyJob) -> StageCounts:
-    """Have every prompt answered and write the replies.
+    """Get an answer to every prompt and write the replies.
 
     Each row holds the key, the digest of the prompt and the fields of the reply; prompts without a valid reply have no row.
     Where a finished artefact lacks replies and the model may give them now (:func:`recbole_hnlm.llm.asking.may_answer_now`),

@@ -2,7 +2,7 @@
 
 RecBole pickles its whole configuration into a checkpoint, which torch >= 2.6 refuses to read back. Here everything is a
 tensor or a plain value; NumPy arrays and SciPy sparse matrices that a model keeps outside its parameters (EASE, ItemKNN,
-SLIMElastic) are stored as tensors with their kind beside them.
+SLIMElastic) are stored as tensors together with their kind.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
         with zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()
     except (zipfile.BadZipFile, OSError) as error:
-        raise ArtifactError(f"checkpoint {file} is truncated or no PyTorch checkpoint: {error}; train again") from error
+        raise ArtifactError(f"checkpoint {file} is truncated or not a PyTorch checkpoint: {error}; train again") from error
     if damaged is not None:
         raise ArtifactError(f"checkpoint {file} is damaged: the checksum of {damaged} is wrong; train again")
     try:
@@ -193,7 +193,7 @@ def _check_fields(content: dict[str, Any], file: Path) -> None:
     check_names(content["model"], content["dataset"])
     tensors = content["state_dict"]
     if not all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in tensors.items()):
-        raise ArtifactError(f"checkpoint {file} is damaged: state_dict holds something that is no tensor; train again")
+        raise ArtifactError(f"checkpoint {file} is damaged: state_dict holds something that is not a tensor; train again")
     endless = [key for key, value in tensors.items() if value.is_floating_point() and not torch.isfinite(value).all()]
     if endless:
         raise ArtifactError(f"checkpoint {file}: {endless[0]} holds numbers that are not finite; train again")
@@ -236,7 +236,7 @@ def load_weights(model: Any, checkpoint: dict[str, Any], path: str | Path, *, fo
 
 
 def model_counters(model: torch.nn.Module) -> dict[str, dict[str, Any]]:
-    """Return what a model counts outside its parameters while it trains: numbers and small dense tensors, by module.
+    """Return the counters that a training model keeps outside its parameters: numbers and small dense tensors, by module.
 
     Such as MultiVAE's annealing step and DiffRec's loss history; without them a resumed run would differ.
     """
@@ -247,7 +247,7 @@ def model_counters(model: torch.nn.Module) -> dict[str, dict[str, Any]]:
 
 
 def changed_counters(before: dict[str, dict[str, Any]], now: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the part of ``now`` that differs from ``before``, both of :func:`model_counters`.
+    """Return the part of ``now`` that differs from ``before``; both come from :func:`model_counters`.
 
     What training has not changed is a hyper-parameter, which the configuration of a resumed run sets.
     """

@@ -30,6 +30,6 @@ class DataParallelBase(AbstractTrainer):
 
 
 def wait_for_all(config: Any) -> None:
-    """Wait until every rank is here; nothing to wait for in a single process."""
+    """Wait until every rank is here; return at once in a single process."""
     if not config["single_spec"]:
         torch.distributed.barrier()

@@ -21,7 +21,7 @@ _FUSED = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.opt
 class HNLMTrainer(Trainer):
     """RecBole's trainer for models built with :class:`recbole_hnlm.model.sampled.SampledPairwise`.
 
-    Adds to RecBole's: the projector's parameters form a group of their own (``projector_learning_rate``), fused optimizers, log
+    It adds: the projector's parameters form a separate group (``projector_learning_rate``), fused optimizers, log
     lines with the names of the loss's parts, and a line per epoch that says how much of the data had vectors.
     """
 

@@ -1,4 +1,4 @@
-"""Training that can be stopped at any moment and continued as if it had not been."""
+"""Training that can be stopped at any moment and continued as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ResumableTraining:
 
     Attributes:
         best_epoch: epoch (from 0) of the best validation score, or None before any.
-        resumed_from: the checkpoint that training went on from, or None.
+        resumed_from: the checkpoint from which training continued, or None.
         epoch_seconds: seconds of each epoch that this process trained, without validation.
         split_fingerprint: names the training split; None before :meth:`fit`.
     """
@@ -95,7 +95,7 @@ class ResumableTraining:
         show_progress: bool = False,
         callback_fn: Callable[[int, float], None] | None = None,
     ) -> tuple[float, Any]:
-        """Train as RecBole does, keeping a ``.last.pth`` after each evaluated epoch; goes on from ``config['resume']``.
+        """Train as RecBole does, keeping a ``.last.pth`` after each evaluated epoch; continues from ``config['resume']``.
 
         Returns:
             best validation score and the metrics it belongs to.
@@ -131,7 +131,7 @@ class ResumableTraining:
         return score, result
 
     def _check_nan(self, loss: torch.Tensor) -> None:
-        """Stop at a loss that is no finite number; what was saved before is untouched.
+        """Stop at a loss that is not a finite number; what was saved before is untouched.
 
         Raises:
             HNLMError: names the learning rate to lower and where the last good state is.
@@ -198,10 +198,10 @@ class ResumableTraining:
         }
 
     def resume_checkpoint(self, resume_file: str | Path) -> None:
-        """Take up the state of a checkpoint; called by :meth:`fit` for the key ``resume``.
+        """Restore the state of a checkpoint; called by :meth:`fit` for the key ``resume``.
 
         Raises:
-            ArtifactError: missing, damaged, of another model, dataset or split, or without its best checkpoint beside it.
+            ArtifactError: missing, damaged, of another model, dataset or split, or without its best checkpoint next to it.
         """
         path = Path(resume_file)
         checkpoint = read_checkpoint(path, map_location=self.config["device"])
@@ -264,7 +264,7 @@ class ResumableTraining:
         """Give the continued run its own copy of the best model so far: no run overwrites another's files."""
         best = best_beside(path)
         if not best.is_file():
-            raise ArtifactError(f"checkpoint {path} lacks the best model beside it: {best} does not exist")
+            raise ArtifactError(f"checkpoint {path} has no best model next to it: {best} does not exist")
         if self.config["single_spec"] or self.config["local_rank"] == 0:
             with replacing(self.saved_model_file) as partial:
                 shutil.copyfile(best, partial)

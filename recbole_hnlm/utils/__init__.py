@@ -1,1 +1,1 @@
-"""What every room uses: errors, files, values, paths, the log, the record of a run."""
+"""What every room uses: errors, files, values, paths, the log, and the record of a run."""

@@ -1,4 +1,4 @@
-"""The errors a user can cause and can mend.
+"""The errors that a user can cause and fix.
 
 Each carries one line: what was found, what was expected, how to fix it. The command line prints that line and exits with
 code 2 (:data:`USER_ERROR_EXIT_CODE`); everything else is a bug and keeps its traceback.

@@ -62,7 +62,7 @@ def _fsync(path: Path) -> None:
 
 @contextmanager
 def swapped_in(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that takes its place once the block ends without an error.
+    """Yield a temporary path next to ``path`` that takes its place once the block ends without an error.
 
     Raises:
         OSError: whatever the system says; an earlier file of that name is left as it was.
@@ -202,7 +202,7 @@ def exclusive_writer(folder: Path) -> Iterator[None]:
     """Hold a folder for writing; a second process waits until the first is done or has died.
 
     Args:
-        folder: made when absent. The lock is its file ``.lock``; whoever holds it must not ask for it again.
+        folder: made when absent. The lock is its file ``.lock``; a holder must not ask for it again.
 
     Raises:
         ArtifactError: the folder cannot be written.
@@ -321,7 +321,7 @@ class Artifact:
 
 
 class JsonlArtifact(Artifact):
-    """JSON lines, ``NAME.jsonl``, with ``NAME.manifest.json`` beside them.
+    """JSON lines, ``NAME.jsonl``, with ``NAME.manifest.json`` next to them.
 
     Args:
         folder: folder of both files.
@@ -364,7 +364,7 @@ class JsonlArtifact(Artifact):
 
 
 def refuse_objects(path: Path) -> None:
-    """Refuse a NumPy file that is no plain array of numbers: arrays of objects are pickles, which run code when loaded.
+    """Refuse a NumPy file that is not a plain array of numbers: arrays of objects are pickles, which run code when loaded.
 
     Raises:
         DataError: it holds objects, or is no NumPy file.
@@ -373,6 +373,6 @@ def refuse_objects(path: Path) -> None:
         np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(
-            f"{path} is no plain array of numbers (it may hold a pickle, which runs code) and is not loaded; write it with "
+            f"{path} is not a plain array of numbers (it may hold a pickle, which runs code) and is not loaded; write it with "
             "numpy.save from an array of floats"
         ) from error

@@ -1,4 +1,4 @@
-"""Compiled loops on threads: one way to compile a kernel with numba and one way to spread it over cores.
+"""Compiled loops on threads: how to compile a kernel with numba, and how to spread it over cores.
 
 Kernels release the GIL and run on ordinary Python threads rather than in numba's own parallel regions: numba's OpenMP layer
 competes with torch's, aborts in forked data-loader workers, and splits rows evenly although their lengths differ by orders
@@ -42,7 +42,7 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
 
 
 def run_pieces(kernel: Callable[[int, int], object], bounds: Sequence[int]) -> None:
-    """Call ``kernel(start, stop)`` for every two neighbours of ``bounds``, on as many threads as torch uses.
+    """Call ``kernel(start, stop)`` for each pair of neighbours in ``bounds``, on as many threads as torch uses.
 
     Args:
         kernel: must release the GIL to gain anything and must write to no place that two pieces share.

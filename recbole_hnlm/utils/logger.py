@@ -1,4 +1,4 @@
-"""Logging of a run: one file per run and the terminal, with secrets blanked out.
+"""Logging of a run: to one file per run and to the terminal, with secrets blanked out.
 
 Handlers are put on the root logger, which RecBole logs to, and those of an earlier run in the same process are removed
 first; ``logging.basicConfig`` would keep writing into the first run's file.
@@ -55,7 +55,7 @@ def _level(state: Any) -> int:
 def quiet_recbole() -> None:
     """Silence the deprecation warnings that RecBole 1.2.1 causes in pandas and PyTorch on every run.
 
-    Nobody who runs it can act on them. Meant for the edge of a program, not for library use.
+    The user cannot act on them. Call this at the edge of a program, not in a library.
     """
     for category in (FutureWarning, UserWarning):
         warnings.filterwarnings("ignore", category=category, module=r"recbole\.")

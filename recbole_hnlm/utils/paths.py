@@ -1,4 +1,4 @@
-"""Where the shipped YAML files are, ours whichever way the package was installed, and RecBole's."""
+"""Where the shipped YAML files are: ours, however the package was installed, and RecBole's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _source_tree() -> Path:
 
 
 def _sibling(root: Path) -> Path:
-    """Return ``properties/`` beside the package in a source tree or an editable install."""
+    """Return ``properties/`` next to the package in a source tree or an editable install."""
     return root / "properties"
 
 
@@ -31,14 +31,14 @@ def _packaged() -> Path | None:
         folder = resources.files("recbole_hnlm.properties")
     except ModuleNotFoundError:
         return None
-    # A namespace package yields a MultiplexedPath, which is no path on disk.
+    # A namespace package yields a MultiplexedPath, which is not a path on disk.
     return folder if isinstance(folder, Path) else None
 
 
 def properties_dir(root: Path | None = None) -> Path:
     """Return the folder that holds ``overall.yaml``, ``model/`` and ``dataset/``.
 
-    The folder beside the running package wins when that is a source tree (it has a ``pyproject.toml``), because the package
+    The folder next to the running package wins when that is a source tree (it has a ``pyproject.toml``), because the package
     ``recbole_hnlm.properties`` may belong to an editable install of *another* checkout. A wheel has no such sibling and takes
     the installed package.
 

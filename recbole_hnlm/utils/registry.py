@@ -176,7 +176,7 @@ def get_model_class(name: str) -> type[Any]:
     """Return the model class of a name, an entry point or ``package.module:Class``.
 
     Raises:
-        ConfigError: no such model (names the nearest), a RecBole model of another kind, something that is no model, or a name
+        ConfigError: no such model (names the nearest), a RecBole model of another kind, not a model at all, or a name
             that two packages claim.
         MissingDependencyError: its module imports a package that is not installed.
     """
@@ -216,7 +216,7 @@ def _shipped_yaml(name: str) -> Path:
 
 
 def model_yaml(model_class: type[Any]) -> Path:
-    """Return where the YAML file of a class is expected: ours and RecBole's where they are shipped, else beside its module.
+    """Return where the YAML file of a class is expected: ours and RecBole's where they are shipped, else next to its module.
 
     A class of a notebook has no module file; its YAML file is expected in the current folder.
     """
@@ -273,7 +273,7 @@ def get_negative_sampler(name: str) -> Any:
     """Return the :class:`recbole_hnlm.negative_sampler.base.NegativeSampler` of a name, importing its module now.
 
     Raises:
-        ConfigError: there is none (names the nearest), something that is no sampler, or a name that two packages claim.
+        ConfigError: there is none (names the nearest), something that is not a sampler, or a name that two packages claim.
         MissingDependencyError: its module imports a package that is not installed.
     """
     path = _outside_sampler(name)
@@ -293,7 +293,7 @@ def get_negative_sampler(name: str) -> Any:
 
 
 def negative_sampler_keys(name: str) -> dict[str, Any]:
-    """Return the keys and defaults that a sampler from outside brings along, read from ``<module>.yaml`` beside its module.
+    """Return the keys and defaults that a sampler from outside brings along, read from ``<module>.yaml`` next to its module.
 
     Raises:
         ConfigError: as :func:`get_negative_sampler`, or the file is no YAML.

@@ -32,7 +32,7 @@ __all__ = [
     "without_null_words",
 ]
 
-# RecBole's dictionaries whose sub-keys are settings of their own: given in part, they are merged over the defaults.
+# RecBole's dictionaries whose sub-keys are separate settings: given in part, they are merged over the defaults.
 NESTED_KEYS: dict[str, frozenset[str]] = {
     "eval_args": frozenset({"split", "group_by", "order", "mode"}),
     "train_neg_sample_args": frozenset({"distribution", "sample_num", "alpha", "dynamic", "candidate_num"}),
@@ -171,7 +171,7 @@ def split_argv(argv: Sequence[str]) -> dict[str, str]:
     """Read ``--key=value`` and ``--key value`` into a dictionary of texts.
 
     Raises:
-        ConfigError: a token that is no option, an option without a value, or one key given two different values.
+        ConfigError: a token that is not an option, an option without a value, or one key given two different values.
     """
     texts: dict[str, str] = {}
     tokens = iter(argv)

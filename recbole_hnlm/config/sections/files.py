@@ -26,14 +26,14 @@ class FileKeys(Section):
         "results", Affects.NOTHING, Reader.EVERY_RUN, place=True, description="Folder of the JSON file that every run writes."
     )
     log_dir: str = key(
-        "log", Affects.NOTHING, Reader.EVERY_RUN, place=True, description="Folder of the log files, one file a run."
+        "log", Affects.NOTHING, Reader.EVERY_RUN, place=True, description="Folder of the log files, one file per run."
     )
     resume: str | None = key(
         None,
         Affects.NOTHING,
         Reader.EVERY_RUN,
         place=True,
-        description="Checkpoint (<run_id>.last.pth) to go on training from.",
+        description="Checkpoint (<run_id>.last.pth) from which training continues.",
     )
 
 

@@ -75,14 +75,14 @@ class FinetuneKeys(Section):
         Affects.QUERY,
         Reader.OURS,
         when=FINETUNED_ROUTE,
-        description="Form of a query: plain text or the chat template.",
+        description="Form of a query: plain text, or the LLM's chat template.",
     )
     finetune_pooling: Literal["last", "mean"] = key(
         "last",
         Affects.QUERY,
         Reader.OURS,
         when=FINETUNED_ROUTE,
-        description="Hidden states that make the vector: the last or all.",
+        description="Hidden states that make the vector: the last one, or the mean of all.",
     )
     finetune_layers: AtLeastOne | None = key(
         10,
@@ -112,7 +112,7 @@ class FinetuneKeys(Section):
         24, Affects.QUERY, Reader.OURS, when=FINETUNED_ROUTE, description="Tokens of an item's title at most."
     )
     finetune_item_tokens: AtLeastOne = key(
-        32, Affects.QUERY, Reader.OURS, when=FINETUNED_ROUTE, description="Tokens of an item's text beside its title at most."
+        32, Affects.QUERY, Reader.OURS, when=FINETUNED_ROUTE, description="Tokens of an item's text at most, without its title."
     )
     finetune_batch_tokens: AtLeastOne = key(
         4096,
@@ -168,7 +168,7 @@ class FinetuneKeys(Section):
         description="Steps of fine-tuning; 0 leaves the LLM as it is (ablation).",
     )
     finetune_batch_size: Annotated[int, Field(ge=2)] = key(
-        16, Affects.ADAPTER, Reader.OURS, when=FINETUNED_ROUTE, description="Pairs of a step and device."
+        16, Affects.ADAPTER, Reader.OURS, when=FINETUNED_ROUTE, description="Pairs per step and device."
     )
     finetune_accumulation: AtLeastOne = key(
         1, Affects.ADAPTER, Reader.OURS, when=FINETUNED_ROUTE, description="Batches whose gradients make one step."
@@ -201,7 +201,7 @@ class FinetuneKeys(Section):
         Affects.NOTHING,
         Reader.OURS,
         when=FINETUNED_ROUTE,
-        description="Steps between checkpoints that a killed fine-tuning goes on from.",
+        description="Steps between checkpoints; a killed fine-tuning continues there.",
     )
     finetune_seed: int = key(
         0, Affects.ADAPTER, Reader.OURS, when=FINETUNED_ROUTE, description="Seed of fine-tuning; independent of RecBole's seed."

@@ -71,7 +71,7 @@ class LLMKeys(Section):
         128, Affects.NOTHING, Reader.OURS, when=_IN_PROCESS, description="Prompts that are generated together (transformers)."
     )
     llm_concurrency: AtLeastOne = key(
-        16, Affects.NOTHING, Reader.OURS, when=_SERVER, description="Requests that are under way at once (openai)."
+        16, Affects.NOTHING, Reader.OURS, when=_SERVER, description="Requests in flight at once (openai)."
     )
     llm_timeout: Positive = key(
         120.0, Affects.NOTHING, Reader.OURS, when=_SERVER, description="Seconds to wait for one answer of a server."
