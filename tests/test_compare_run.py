@@ -136,7 +136,9 @@ def test_a_row_is_a_baseline_by_what_it_reads_and_not_by_its_name(workdir, tiny_
 
     usual = {"BPR + dns": "baseline", "HNLMBPR + dns": "hnlm", "RLMRecConLightGCN + dns": "rival", "Pop": "baseline"}
     assert roles() == usual
-    assert roles("--HNLMBPR.negative_route=none") == {**usual, "HNLMBPR + dns": "baseline"}
+    assert roles("--HNLMBPR.negative_route=none") == usual  # it still aligns with texts
+    bare = ("--HNLMBPR.negative_route=none", "--HNLMBPR.alignment_weight=0")
+    assert roles(*bare) == {**usual, "HNLMBPR + dns": "baseline"}
     # A backbone that ranks by texts, or whose sampler reads them, is no baseline.
     assert roles("--text_score_weight=1", models=("BPR",)) == {"BPR + dns": "rival"}
     assert roles(models=("BPR",), samplers=("semantic_guard",)) == {"BPR + semantic_guard": "rival"}

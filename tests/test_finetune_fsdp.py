@@ -31,11 +31,11 @@ from pathlib import Path
 from fsdp_on_cpu import allow_fsdp_on_cpu
 from torch.distributed.fsdp import FSDPModule
 from finetune_kit import loss_of_each_triple_alone, make_finetuned
-from recbole_hnlm.finetune import finetune, objective
+from recbole_hnlm.finetune import loop, objective
 
 allow_fsdp_on_cpu()
 objective.hard_negative_loss = loss_of_each_triple_alone
-original = finetune._FinetuneTrainer.compute_loss
+original = loop._FinetuneTrainer.compute_loss
 
 def compute_loss(self, model, *args, **kwargs):
     step = self.state.global_step
@@ -46,7 +46,7 @@ def compute_loss(self, model, *args, **kwargs):
     print(f"step {{step}}: {{len(apart)}} pieces, parts {{min(parts):.2f}} to {{max(parts):.2f}}", flush=True)
     return original(self, model, *args, **kwargs)
 
-finetune._FinetuneTrainer.compute_loss = compute_loss
+loop._FinetuneTrainer.compute_loss = compute_loss
 make_finetuned(Path({folder!r}), **{settings!r}).ensure(show_progress=False)
 """
 
