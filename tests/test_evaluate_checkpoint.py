@@ -32,15 +32,17 @@ def trained(workdir, tiny_data_path, tiny_keys, monkeypatch):
 
 @pytest.mark.parametrize("keys", [(), ("--negative_route=none",), ("--negative_sampler=uniform",)])
 def test_a_checkpoint_elsewhere_is_evaluated_without_any_stage(workdir, trained, keys):
-    again = evaluate_checkpoint(trained["checkpoint"], ("--artifact_dir=elsewhere", *keys)).record
+    again = evaluate_checkpoint(
+        trained["checkpoint"], (f"--data_path={workdir / 'data'}", "--artifact_dir=elsewhere", *keys)
+    ).record
     assert again["test_result"] == trained["test_result"]
     assert again["stages"] is None
     assert not (workdir / "elsewhere").exists()
 
 
-def test_texts_in_the_ranking_are_encoded_and_nothing_else(trained, monkeypatch):
+def test_texts_in_the_ranking_are_encoded_and_nothing_else(workdir, trained, monkeypatch):
     monkeypatch.setattr(stage_session, "SentenceEncoder", lambda *_: ScriptedEncoder())
-    keys = ("--artifact_dir=elsewhere", "--text_score_weight=1", "--alignment_source=text")
+    keys = (f"--data_path={workdir / 'data'}", "--artifact_dir=elsewhere", "--text_score_weight=1", "--alignment_source=text")
     again = evaluate_checkpoint(trained["checkpoint"], keys).record
     assert list(again["stages"]) == ["encode"]
     assert again["stages"]["encode"]["total"] == 30

@@ -33,11 +33,12 @@ _SMALLEST_INTEGER = {
     "pretrain_epochs": 0,
 }
 _LARGEST_INTEGER = {"seed": 2**32 - 1}
-# Whole numbers of models of which none at all makes sense; of all others whose default is above 0, at least one is needed.
+# Sizes and counts of which none at all makes sense; of all others whose default is above 0, at least one is needed.
 _MAY_BE_ZERO = frozenset(
     {"n_layers", "hyper_layers", "warm_up_step", "kar_shared_experts", "kar_dedicated_experts", "save_step"}
 )
 _SIZES = re.compile(r"(?:^|_)(?:sizes?|size_list|dims|layers|channels|kernels|strides)(?:_|$)|dims_dnn")
+_COUNTS = re.compile(r"^(?:n|num)_|_num$|^k$")
 _SHARES = re.compile(r"dropout|^drop_ratio$|^corruption_ratio$|_mask_ratio$")
 _LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
 _CLIP_FORM = "a dictionary such as {'max_norm':5}"
@@ -76,10 +77,12 @@ def _problem(key: str, value: Any, default: Any) -> list[str]:
 
 
 def _whole_problem(key: str, value: Any, default: Any) -> list[str]:
-    default_lowest = 1 if isinstance(default, int) and default > 0 and key not in _MAY_BE_ZERO else 0
-    lowest, largest = _SMALLEST_INTEGER.get(key, default_lowest), _LARGEST_INTEGER.get(key, 2**63 - 1)
-    if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
-        return [f"{key}: expected an integer of at least {lowest}, got {shown(value)}"]
+    lowest, largest = _SMALLEST_INTEGER.get(key), _LARGEST_INTEGER.get(key, 2**63 - 1)
+    if lowest is None and (_SIZES.search(key) or _COUNTS.search(key)):
+        lowest = 1 if isinstance(default, int) and default > 0 and key not in _MAY_BE_ZERO else 0
+    if not isinstance(value, int) or isinstance(value, bool) or (lowest is not None and value < lowest):
+        bound = "" if lowest is None else f" of at least {lowest}"
+        return [f"{key}: expected an integer{bound}, got {shown(value)}"]
     return [] if value <= largest else [f"{key}: expected an integer of at most {largest}, got {shown(value)}"]
 
 
