@@ -127,7 +127,9 @@ def test_too_many_missing_fail_with_the_numbers_and_keep_the_rest(cache):
     def half_bad(prompt, decoding):
         return "a" * 999 if json.loads(prompt.user)["id"] % 2 else good(prompt, decoding)
 
-    with pytest.raises(BackendError, match=r"profiles: 5 of 10 replies \(50.0%\).*at most 20.0%.*max_missing_share") as caught:
+    with pytest.raises(
+        BackendError, match=r"profiles: 5 of 10 replies \(50.0%\).*more than max_missing_share=20.0% allows"
+    ) as caught:
         put(ScriptedBackend(half_bad), prompts_of(10), cache, settings)
     assert len(str(caught.value)) < 700
     assert "\n" not in str(caught.value)

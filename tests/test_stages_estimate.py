@@ -1,5 +1,7 @@
 """What a run would ask of the LLM, found without asking: coverage, plans, rates, ``--dry_run``."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from llm_tiny import save_tiny_model, tiny_tokenizer
@@ -83,11 +85,13 @@ def test_equal_prompts_count_once(tmp_path):
     assert (items.prompts, items.there, len(items.ask)) == (8, 7, 1)
 
 
-def test_replies_that_stay_invalid_are_not_asked_again_once_the_artefact_is_finished(tmp_path):
+@pytest.mark.parametrize(("kind", "asked"), [("transformers", 0), ("openai", 1)])
+def test_of_a_finished_artefact_only_a_server_is_asked_again_for_what_is_missing(tmp_path, kind, asked):
     context = make_context(tmp_path, block_pairs(), max_missing_share=0.5)
     backend = ScriptedBackend(garbage=('"Title of i3"',))
+    backend.identity = replace(backend.identity, backend=kind)
     run_stage(context, "profile", backend=backend)
-    assert [plan.ask for plan in planning.plan_replies(context, IDENTITY)[:2]] == [[], []]
+    assert [len(plan.ask) for plan in planning.plan_replies(context, backend.identity)[:2]] == [asked, 0]
 
 
 def test_the_plan_of_the_tuned_route_by_hand(tmp_path):
