@@ -335,7 +335,7 @@ def test_a_dry_run_downloads_nothing(workdir, capsys):
 
 def test_a_rate_without_a_dry_run_is_refused(workdir, capsys):
     assert cli.run_script(["--model=BPR", "--dataset=ml-100k", "--rate=3"]) == 2
-    assert capsys.readouterr().err.startswith("error: --rate works only with --dry_run")
+    assert capsys.readouterr().err.startswith("error: --rate goes with --dry_run")
 
 
 def test_the_verb_coverage_prints_and_draws(workdir, text_run, capsys):

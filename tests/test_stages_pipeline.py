@@ -258,7 +258,7 @@ def test_alignment_by_profiles_encodes_profiles(tmp_path):
 
 
 def test_no_semantics_means_no_stage(tmp_path):
-    context = make_context(tmp_path, block_pairs(), negative_route="none")
+    context = make_context(tmp_path, block_pairs(), negative_route="none", alignment_weight=0.0)
     semantics, reports, *_ = build(context, NoBackend())
     assert reports == []
     assert semantics.coverage == 0

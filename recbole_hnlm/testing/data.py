@@ -121,7 +121,11 @@ def build(folder: Path, model: str | type[Any], run_id: str = "conformance", **k
         keys: keys of the configuration.
     """
     config = Config(
-        model, DATASET, config_dict={**_KEYS, "data_path": str(folder), "checkpoint_dir": str(folder / "saved"), **keys}
+        model,
+        DATASET,
+        config_dict={**_KEYS, "data_path": str(folder), "checkpoint_dir": str(folder / "saved"), **keys},
+        # A kit gives the same keys to models and samplers of which not all read them.
+        strict=False,
     )
     config["run_id"] = run_id
     data = load_data(config)
