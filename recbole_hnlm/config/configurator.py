@@ -94,6 +94,13 @@ def _model_keys(model: str) -> set[str]:
     return {key for file in files if file.is_file() for key in load_yaml(file)}
 
 
+def _outside_keys(model: Any, sampler: Any) -> set[str]:
+    """Return the keys that a class and a negative sampler from outside bring along, where the caller names them."""
+    files = model_yamls(model) if isinstance(model, type) else []
+    keys = {key for file in files for key in load_yaml(file)}
+    return keys | (negative_sampler_keys(sampler).keys() if isinstance(sampler, str) else set())
+
+
 class Config(RecBoleConfig):
     """RecBole's ``Config`` with our keys, our models and checks before any work.
 
@@ -136,8 +143,11 @@ class Config(RecBoleConfig):
         self._argv = tuple(argv)
         # A checkpoint's configuration: see recbole_hnlm.config.checkpoint_keys for what of it is taken.
         self._stored = saved
-        name = model.__name__ if isinstance(model, type) else str(model)
-        self._saved = taken_from_checkpoint(saved, _model_keys(name)) if saved is not None else {"given": {}, "defaults": {}}
+        self._saved: dict[str, dict[str, Any]] = {"given": {}, "defaults": {}}
+        if saved is not None:
+            name = model.__name__ if isinstance(model, type) else str(model)
+            own = _model_keys(name) | _outside_keys(model, {**(config_dict or {}), **split_argv(argv)}.get("negative_sampler"))
+            self._saved = taken_from_checkpoint(saved, own)
         self._texts: dict[str, str] = {}
         self._strict = strict
         self.unread: dict[str, str] = {}
@@ -161,7 +171,13 @@ class Config(RecBoleConfig):
         defaults = {key: value for key, value in self.internal_config_dict.items() if key not in left_out}
         plain_parts = {"given": plain(given), "defaults": plain(defaults)}
         # Where the LLM's vectors lay is stored for the message that asks to name the place again; it is never obeyed.
-        return {**taken_from_checkpoint(plain_parts, _model_keys(self.model)), "places": llm_places(plain_parts["given"])}
+        return {
+            **taken_from_checkpoint(
+                plain_parts,
+                {*_model_keys(self.model), *_outside_keys(self.model_class, self.final_config_dict.get("negative_sampler"))},
+            ),
+            "places": llm_places(plain_parts["given"]),
+        }
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
