@@ -223,7 +223,6 @@ def test_an_entry_point_is_called_like_its_class(tmp_path, outside):
         get_model_class("Widest")
 
 
-@pytest.mark.xfail(reason="keys of a model from outside are not yet taken from its checkpoint", strict=False)
 def test_a_checkpoint_imports_no_code_that_the_caller_does_not_name(workdir, tiny_keys, outside):
     path, sampler = f"{outside}.models:Wide", f"{outside}.places:SAMPLER"
     keys = {**tiny_keys, "negative_route": "none", "alignment_weight": 0.0, "width": 4, "place": 0}
