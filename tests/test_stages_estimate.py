@@ -25,6 +25,11 @@ from recbole_hnlm.utils.errors import ArtifactError, BackendError, ConfigError
 IDENTITY = ScriptedBackend().identity
 
 
+def plan_replies(context, identity):
+    """The planned prompts of all stages, in order."""
+    return [replies for plan in planning.plan_stages(context, identity) for replies in plan.replies]
+
+
 def _files(folder):
     return sorted(str(path) for path in folder.rglob("*"))
 
@@ -38,7 +43,7 @@ def _server(**keys):
 
 def test_a_plan_counts_what_the_stages_ask_and_nothing_is_left_after_them(tmp_path):
     context = make_context(tmp_path, block_pairs())
-    plans = planning.plan_replies(context, IDENTITY)
+    plans = plan_replies(context, IDENTITY)
     assert [(plan.job.name, plan.prompts, plan.there, len(plan.ask), plan.guessed) for plan in plans] == [
         ("profiles_items", 8, 0, 8, 0),
         ("profiles_users", 6, 0, 6, 0),
@@ -49,7 +54,7 @@ def test_a_plan_counts_what_the_stages_ask_and_nothing_is_left_after_them(tmp_pa
     run_stage(context, "negatives", backend=backend)
     assert len(backend.asked) == sum(len(plan.ask) for plan in plans)
     before = _files(tmp_path)
-    done = planning.plan_replies(context, IDENTITY)
+    done = plan_replies(context, IDENTITY)
     assert [(plan.prompts, plan.there, plan.ask) for plan in done] == [(8, 8, []), (6, 6, []), (6, 6, [])]
     assert _files(tmp_path) == before
 
@@ -58,7 +63,7 @@ def test_what_the_cache_knows_is_subtracted_and_the_rest_is_exactly_what_is_aske
     few = make_context(tmp_path, block_pairs()[:12])
     run_stage(few, "negatives", backend=ScriptedBackend())
     more = make_context(tmp_path, block_pairs())
-    plans = planning.plan_replies(more, IDENTITY)
+    plans = plan_replies(more, IDENTITY)
     items, users, negatives = plans
     assert (items.prompts, items.there) == (8, 6)
     assert (users.prompts, users.there) == (6, 3)
@@ -73,15 +78,15 @@ def test_what_the_cache_knows_is_subtracted_and_the_rest_is_exactly_what_is_aske
 def test_another_model_or_decoding_finds_nothing_in_the_cache(tmp_path):
     context = make_context(tmp_path, block_pairs())
     run_stage(context, "negatives", backend=ScriptedBackend())
-    other = planning.plan_replies(context, ScriptedBackend(name="another").identity)
+    other = plan_replies(context, ScriptedBackend(name="another").identity)
     assert [plan.there for plan in other] == [0, 0, 0]
     warmer = make_context(tmp_path, block_pairs(), llm_temperature=0.5)
-    assert [plan.there for plan in planning.plan_replies(warmer, IDENTITY)] == [0, 0, 0]
+    assert [plan.there for plan in plan_replies(warmer, IDENTITY)] == [0, 0, 0]
 
 
 def test_equal_prompts_count_once(tmp_path):
     context = make_context(tmp_path, block_pairs(), titles={f"i{item}": "One title" for item in range(8)})
-    items = planning.plan_replies(context, IDENTITY)[0]
+    items = plan_replies(context, IDENTITY)[0]
     assert (items.prompts, items.there, len(items.ask)) == (8, 7, 1)
 
 
@@ -91,7 +96,7 @@ def test_of_a_finished_artefact_only_a_server_is_asked_again_for_what_is_missing
     backend = ScriptedBackend(garbage=('"Title of i3"',))
     backend.identity = replace(backend.identity, backend=kind)
     run_stage(context, "profile", backend=backend)
-    assert [len(plan.ask) for plan in planning.plan_replies(context, backend.identity)[:2]] == [asked, 0]
+    assert [len(plan.ask) for plan in plan_replies(context, backend.identity)[:2]] == [asked, 0]
 
 
 def test_the_plan_of_the_tuned_route_by_hand(tmp_path):
@@ -103,7 +108,7 @@ def test_the_plan_of_the_tuned_route_by_hand(tmp_path):
     }
     steps = {"finetune_steps": 5, "finetune_batch_size": 4, "finetune_accumulation": 3}
     context = make_context(tmp_path, block_pairs(), negative_route="finetuned", finetune_text="titles", **keys, **steps)
-    assert planning.plan_replies(context, IDENTITY) == []
+    assert plan_replies(context, IDENTITY) == []
     plan = plan_finetuning(context, kinds_needed(context.settings))
     assert (plan.steps, plan.pairs, plan.available) == (5, 5 * 4 * 3, 24)
     assert plan.tokens == 60 * (100 + 2 * 70)
@@ -192,7 +197,7 @@ def test_a_trial_asks_64_prompts_and_keeps_nothing(tmp_path, monkeypatch):
     context = make_context(tmp_path, block_pairs(n_users=100, n_items=100), **_server())
     backend = ScriptedBackend(pause=0.05)
     monkeypatch.setattr(rates, "load_backend", lambda settings, device: backend)
-    plans = planning.plan_replies(context, IDENTITY)
+    plans = plan_replies(context, IDENTITY)
     rate = _rate("measure", context, plans)
     assert len(backend.asked) == 1 + 64
     assert backend.closed
@@ -303,7 +308,7 @@ def test_a_dry_run_agrees_with_the_run_that_follows(workdir, text_run, capsys, m
     build_semantics(context, backend=backend, encoder=ScriptedEncoder())
     assert cli.run_script([*argv, "--dry_run"]) == 0
     assert "every reply is there" in capsys.readouterr().out
-    assert len(backend.asked) == sum(plan.prompts for plan in planning.plan_replies(context, identity))
+    assert len(backend.asked) == sum(plan.prompts for plan in plan_replies(context, identity))
     silent = NoBackend()
     silent.identity = identity
     build_semantics(context, backend=silent, encoder=ScriptedEncoder())
@@ -352,5 +357,5 @@ def test_a_damaged_cache_is_one_line(tmp_path):
     context.dataset_artifacts.mkdir(parents=True)
     (context.dataset_artifacts / "replies.sqlite").write_bytes(b"no database, but long enough to look at" * 40)
     with pytest.raises(ArtifactError, match=r"replies\.sqlite cannot be used"):
-        planning.plan_replies(context, IDENTITY)
+        plan_replies(context, IDENTITY)
     assert len(_files(context.dataset_artifacts)) == 1

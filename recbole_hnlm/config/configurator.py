@@ -5,11 +5,9 @@ from __future__ import annotations
 import copy
 import logging
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import numpy as np
-import recbole
 import torch
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
@@ -85,19 +83,10 @@ def _text_choices(key: str) -> tuple[str, ...] | None:
     return () if set(get_args(field.annotation) or (field.annotation,)) <= {str, type(None)} else None
 
 
-def _model_keys(model: str) -> set[str]:
-    """Return the keys of a model's YAML files, RecBole's and ours."""
-    if not model.isidentifier():
-        return set()
-    folders = (Path(recbole.__file__).parent / "properties", properties_dir())
-    files = [folder / "model" / f"{model}.yaml" for folder in folders]
-    return {key for file in files if file.is_file() for key in load_yaml(file)}
-
-
-def _outside_keys(model: Any, sampler: Any) -> set[str]:
-    """Return the keys that a class and a negative sampler from outside bring along, where the caller names them."""
-    files = model_yamls(model) if isinstance(model, type) else []
-    keys = {key for file in files for key in load_yaml(file)}
+def _own_keys(model: str | type[Any], sampler: Any) -> set[str]:
+    """Return the keys that a model's YAML files declare, and those that a negative sampler from outside brings along."""
+    model_class = model if isinstance(model, type) else get_model_class(model)
+    keys = {key for file in model_yamls(model_class) for key in load_yaml(file)}
     return keys | (negative_sampler_keys(sampler).keys() if isinstance(sampler, str) else set())
 
 
@@ -145,9 +134,8 @@ class Config(RecBoleConfig):
         self._stored = saved
         self._saved: dict[str, dict[str, Any]] = {"given": {}, "defaults": {}}
         if saved is not None:
-            name = model.__name__ if isinstance(model, type) else str(model)
-            own = _model_keys(name) | _outside_keys(model, {**(config_dict or {}), **split_argv(argv)}.get("negative_sampler"))
-            self._saved = taken_from_checkpoint(saved, own)
+            sampler = {**(config_dict or {}), **split_argv(argv)}.get("negative_sampler")
+            self._saved = taken_from_checkpoint(saved, _own_keys(model, sampler) if model is not None else ())
         self._texts: dict[str, str] = {}
         self._strict = strict
         self.unread: dict[str, str] = {}
@@ -171,13 +159,8 @@ class Config(RecBoleConfig):
         defaults = {key: value for key, value in self.internal_config_dict.items() if key not in left_out}
         plain_parts = {"given": plain(given), "defaults": plain(defaults)}
         # Where the LLM's vectors lay is stored for the message that asks to name the place again; it is never obeyed.
-        return {
-            **taken_from_checkpoint(
-                plain_parts,
-                {*_model_keys(self.model), *_outside_keys(self.model_class, self.final_config_dict.get("negative_sampler"))},
-            ),
-            "places": llm_places(plain_parts["given"]),
-        }
+        own = _own_keys(self.model_class, self.final_config_dict.get("negative_sampler"))
+        return {**taken_from_checkpoint(plain_parts, own), "places": llm_places(plain_parts["given"])}
 
     # --- reading -----------------------------------------------------------------------------------------------------
 

@@ -11,9 +11,9 @@ from recbole_hnlm.stages.planning import Planner
 if TYPE_CHECKING:
     from recbole_hnlm.llm.protocol import ModelIdentity
     from recbole_hnlm.stages.context import StageContext
-    from recbole_hnlm.stages.planning import PlannedReplies, StagePlan
+    from recbole_hnlm.stages.planning import StagePlan
 
-__all__ = ["plan_replies", "plan_stages"]
+__all__ = ["plan_stages"]
 
 
 def plan_stages(context: StageContext, identity: ModelIdentity) -> list[StagePlan]:
@@ -29,8 +29,3 @@ def plan_stages(context: StageContext, identity: ModelIdentity) -> list[StagePla
     """
     planner = Planner(context, identity, kinds_needed(context.settings))
     return [stages()[name].plan(planner) for name in stages_needed(context.settings)]
-
-
-def plan_replies(context: StageContext, identity: ModelIdentity) -> list[PlannedReplies]:
-    """Plan every prompt; see :func:`plan_stages`."""
-    return [replies for plan in plan_stages(context, identity) for replies in plan.replies]
