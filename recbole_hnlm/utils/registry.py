@@ -252,9 +252,10 @@ def is_from_outside(model_class: type[Any]) -> bool:
 # --- negative samplers ---------------------------------------------------------------------------------------------------
 
 
-def _own_samplers() -> set[str]:
+@cache
+def _own_samplers() -> frozenset[str]:
     sources = (_PACKAGE / "negative_sampler").glob("*.py")
-    return {path.stem for path in sources if "\nSAMPLER = " in path.read_text(encoding="utf-8")}
+    return frozenset(path.stem for path in sources if "\nSAMPLER = " in path.read_text(encoding="utf-8"))
 
 
 def negative_sampler_names() -> tuple[str, ...]:
