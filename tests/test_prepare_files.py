@@ -249,6 +249,11 @@ def test_the_verb_reports_mistakes_in_one_line(tmp_path, capsys, changed, messag
     assert capsys.readouterr().err.startswith(f"error: {message}")
 
 
+def test_the_verb_names_what_it_needs(tmp_path, capsys):
+    assert main(["prepare", "--name=x", f"--out={tmp_path}"]) == 2
+    assert capsys.readouterr().err.startswith("error: prepare needs --source, --reviews, --meta")
+
+
 def test_the_verb_prints_its_report(tmp_path, capsys):
     files = dump(tmp_path / "r.json", [REVIEW]), dump(tmp_path / "m.json", [BUSINESS])
     argv = [f"--reviews={files[0]}", f"--meta={files[1]}", "--name=made", f"--out={tmp_path}", "--with_reviews"]

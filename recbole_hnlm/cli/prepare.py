@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from recbole_hnlm.cli.common import say
-from recbole_hnlm.prepare.check import check
 from recbole_hnlm.prepare.convert import MAX_BROKEN_SHARE, prepare
 from recbole_hnlm.utils.errors import ConfigError
 
@@ -21,8 +20,7 @@ NOTES = (
 )
 EXAMPLES = """examples:
   %(prog)s --source=amazon2018 --reviews=Toys_and_Games.json.gz --meta=meta_Toys_and_Games.json.gz \\
-      --name=paper-toys --out=dataset --with_reviews
-  %(prog)s --check --name=paper-toys --out=dataset"""
+      --name=paper-toys --out=dataset --with_reviews"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -32,11 +30,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--meta", metavar="FILE", help="the dump's products or businesses")
     parser.add_argument("--name", required=True, help="name of the dataset to write")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder of datasets (RecBole's data_path)")
-    parser.add_argument(
-        "--check",
-        action="store_true",
-        help="write nothing; compare FOLDER/NAME under the paper's setting with its published size",
-    )
     parser.add_argument("--with_reviews", action="store_true", help="also write the reviews' texts")
     parser.add_argument(
         "--max_broken_share",
@@ -48,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Convert or check, and print the report; returns 0.
+    """Convert, and print the report; returns 0.
 
     Raises:
         ConfigError: an argument that the verb does not know, or a value it cannot use.
@@ -56,7 +49,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """
     if rest:
         raise ConfigError(f"unexpected argument {rest[0]!r}: see recbole-hnlm prepare --help; filters are keys of the run")
-    say(check(args.name, args.out) if args.check else _prepare(args))
+    say(_prepare(args))
     return 0
 
 

@@ -1,14 +1,19 @@
-"""``recbole-hnlm prepare --check``: a dataset's size under the paper's setting, next to the published size."""
+"""A dataset's size under the paper's setting, next to the published size.
+
+python tools/published_sizes.py --name=paper-toys --data_path=dataset
+"""
 
 from __future__ import annotations
 
+import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from recbole_hnlm.utils.errors import ConfigError, DataError
+from recbole_hnlm.utils.errors import ConfigError, DataError, HNLMError
 from recbole_hnlm.utils.paths import properties_dir
 from recbole_hnlm.utils.values import load_yaml
 
@@ -151,3 +156,20 @@ def check(name: str, data_path: str | Path) -> str:
         rows.append(_line(f"  {k}-core in one pass", _sizes(ours, k, iterated=False), published))
         rows.append(_line("  no core", _sizes(ours, 0), published))
     return "\n".join(rows)
+
+
+def main() -> None:
+    """Print the table for the dataset that the command line names."""
+    parser = argparse.ArgumentParser(description="Compare a dataset's size under the paper's setting with its published size.")
+    parser.add_argument("--name", required=True, help=", ".join(PUBLISHED))
+    parser.add_argument("--data_path", default="dataset", metavar="FOLDER", help="folder of datasets (default %(default)s)")
+    given = parser.parse_args()
+    try:
+        sys.stdout.write(f"{check(given.name, given.data_path)}\n")
+    except HNLMError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

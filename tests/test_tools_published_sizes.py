@@ -1,13 +1,14 @@
 """The published settings as YAML, and the comparison of sizes."""
 
+import sys
+
 import numpy as np
 import pytest
 from prepare_kit import META, REVIEWS, dump
+from published_sizes import PUBLISHED, Sizes, _read, _sizes, _windowed, check, interval_mask, k_core, main
 from recbole.data.dataset import Dataset
 
-from recbole_hnlm.cli import main
 from recbole_hnlm.config import Config
-from recbole_hnlm.prepare.check import PUBLISHED, Sizes, _read, _sizes, _windowed, check, interval_mask, k_core
 from recbole_hnlm.prepare.convert import prepare
 from recbole_hnlm.utils.errors import ConfigError, DataError
 from recbole_hnlm.utils.paths import properties_dir
@@ -84,8 +85,9 @@ def test_sizes_are_those_of_recboles_dataset(yelp_made):
     assert ours == Sizes(dataset.user_num - 1, dataset.item_num - 1, dataset.inter_num) == Sizes(12, 12, 144)
 
 
-def test_the_report_shows_each_open_choice(yelp_made, capsys):
-    assert main(["prepare", "--check", "--name=paper-yelp2018", f"--out={yelp_made}"]) == 0
+def test_the_report_shows_each_open_choice(yelp_made, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["published_sizes.py", "--name=paper-yelp2018", f"--data_path={yelp_made}"])
+    main()
     rows = {line[:52].strip(): line[52:].split() for line in capsys.readouterr().out.splitlines()[1:]}
     counts = {what: [cell for cell in cells if not cell.startswith(("(", "+", "-"))][:3] for what, cells in rows.items()}
     assert counts["published"] == ["29,832", "16,781", "513,976"]
@@ -103,8 +105,3 @@ def test_what_cannot_be_checked(tmp_path):
     (tmp_path / "yelp" / "yelp.inter").write_text("user_id:token\titem_id:token\n")
     with pytest.raises(DataError, match="no column business_id, stars, date; its columns are user_id, item_id"):
         check("yelp", tmp_path)
-
-
-def test_the_verb_names_what_it_needs(tmp_path, capsys):
-    assert main(["prepare", "--name=x", f"--out={tmp_path}"]) == 2
-    assert capsys.readouterr().err.startswith("error: prepare needs --source, --reviews, --meta")
