@@ -13,8 +13,8 @@ def _forbidden(*_arguments):
 
 
 @pytest.fixture
-def trained(workdir, tiny_data_path, tiny_keys, monkeypatch):
-    """The record of a run whose loss read hard negatives and texts; afterwards neither LLM nor encoder can be had."""
+def train(workdir, tiny_data_path, tiny_keys, monkeypatch):
+    """Train a model whose loss reads hard negatives or profiles; afterwards neither LLM nor encoder can be had."""
     folder = workdir / "data" / "tiny"
     folder.mkdir(parents=True)
     (folder / "tiny.inter").write_bytes((tiny_data_path / "tiny" / "tiny.inter").read_bytes())
@@ -22,11 +22,22 @@ def trained(workdir, tiny_data_path, tiny_keys, monkeypatch):
     (folder / "tiny.item").write_text("item_id:token\ttitle:token_seq\n" + rows)
     monkeypatch.setattr(stage_session, "load_backend", lambda *_: ScriptedBackend())
     monkeypatch.setattr(stage_session, "SentenceEncoder", lambda *_: ScriptedEncoder())
-    keys = {**tiny_keys, "data_path": str(workdir / "data"), "embedding_size": 16, "negative_sampler": "dens"}
-    record = run(Config("HNLMLightGCN", "tiny", config_dict=keys)).record
+    own = {"data_path": str(workdir / "data"), "embedding_size": 16}
+
+    def trained_model(model, **keys):
+        record = run(Config(model, "tiny", config_dict={**tiny_keys, **own, **keys})).record
+        monkeypatch.setattr(stage_session, "load_backend", _forbidden)
+        monkeypatch.setattr(stage_session, "SentenceEncoder", _forbidden)
+        return record
+
+    return trained_model
+
+
+@pytest.fixture
+def trained(train):
+    """The record of a run of HNLMLightGCN."""
+    record = train("HNLMLightGCN", negative_sampler="dens")
     assert list(record["stages"]) == ["profile", "negatives", "encode"]
-    monkeypatch.setattr(stage_session, "load_backend", _forbidden)
-    monkeypatch.setattr(stage_session, "SentenceEncoder", _forbidden)
     return record
 
 
@@ -38,6 +49,15 @@ def test_a_checkpoint_elsewhere_is_evaluated_without_any_stage(workdir, trained,
     assert again["test_result"] == trained["test_result"]
     assert again["stages"] is None
     assert not (workdir / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("model", ["RLMRecConLightGCN", "RLMRecGenLightGCN", "TextInitLightGCN"])
+def test_a_rival_that_learned_from_profiles_ranks_without_them(workdir, train, model):
+    record = train(model, alignment_source="profile")
+    assert list(record["stages"]) == ["profile", "encode"]
+    again = evaluate_checkpoint(record["checkpoint"], (f"--data_path={workdir / 'data'}", "--artifact_dir=elsewhere")).record
+    assert again["test_result"] == record["test_result"]
+    assert again["stages"] is None
 
 
 def test_texts_in_the_ranking_are_encoded_and_nothing_else(workdir, trained, monkeypatch):

@@ -10,10 +10,11 @@ from recbole_hnlm.config import Config
 from recbole_hnlm.evaluator.false_negatives import FalseNegativeCounter
 from recbole_hnlm.quick_start.runner import run
 from recbole_hnlm.utils.errors import ArtifactError
+from recbole_hnlm.utils.pairs import PairSet
 
 
 def test_rates_are_those_of_the_held_out_pairs():
-    counter = FalseNegativeCounter(torch.tensor([[1, 2], [3, 4], [3, 4], [2, 9]]), 10)
+    counter = FalseNegativeCounter(PairSet(torch.tensor([1, 3, 3, 2]), torch.tensor([2, 4, 4, 9]), 10))
     counter(torch.tensor([1, 1, 3]), torch.tensor([2, 4, 4]))
     counter(torch.tensor([2]), torch.tensor([8]))
     assert counter.end_epoch() == 0.5
@@ -24,7 +25,7 @@ def test_rates_are_those_of_the_held_out_pairs():
 
 
 def test_a_split_without_interactions_has_no_false_negatives():
-    counter = FalseNegativeCounter(torch.empty(0, 2, dtype=torch.int64), 10)
+    counter = FalseNegativeCounter(PairSet(*torch.empty(2, 0, dtype=torch.int64), 10))
     counter(torch.tensor([1]), torch.tensor([2]))
     assert counter.end_epoch() == 0.0
 

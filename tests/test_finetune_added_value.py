@@ -11,7 +11,6 @@ from recbole_hnlm.finetune.added_value import (
     measure_added_value,
     ndcg_per_user,
     pairs_per_user,
-    standardised_rows,
     text_scores,
 )
 from recbole_hnlm.finetune.evaluation import HeldOut
@@ -35,15 +34,6 @@ def test_ndcg_is_recboles(monkeypatch):
     hits = np.take_along_axis(positives, np.argsort(-scores, axis=1)[:, :7], axis=1)
     theirs = NDCG({"topk": [7], "metric_decimal_place": 4}).metric_info(hits, positives.sum(axis=1))[:, -1]
     assert ndcg_per_user(scores, positives, 7) == pytest.approx(theirs)
-
-
-def test_rows_are_standardised_over_the_items_that_take_part():
-    scores = np.array([[100.0, 1.0, 3.0, 5.0], [0.0, 2.0, 2.0, 2.0]])
-    excluded = np.array([[True, False, False, False]] * 2)
-    unit = 2 / math.sqrt(8 / 3)
-    found = standardised_rows(scores, excluded)
-    assert found[0] == pytest.approx([-np.inf, -unit, 0.0, unit])
-    assert found[1].tolist() == [-np.inf, 0.0, 0.0, 0.0]
 
 
 def planted(users=60, items=80, seed=0):

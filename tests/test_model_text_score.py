@@ -12,18 +12,28 @@ from recbole_hnlm.config import Config
 from recbole_hnlm.config.settings import validate_settings
 from recbole_hnlm.data.semantics import SemanticVectors, TextTables
 from recbole_hnlm.data.training import TrainingInteractions
-from recbole_hnlm.model.scoring import fuse_scores, standardise_rows
+from recbole_hnlm.model.scoring import fuse_scores
 from recbole_hnlm.quick_start.runner import evaluate_checkpoint, run
 from recbole_hnlm.stages import session as stage_session
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError
+from recbole_hnlm.utils.scores import standardise_rows
 
 
-def test_rows_are_standardised_without_the_padding_id():
-    found = standardise_rows(torch.tensor([[99.0, 1.0, 2.0, 6.0], [99.0, 0.1, 0.1, 0.1]]))
+@pytest.mark.parametrize("known", [None, torch.ones(2, 3, dtype=torch.bool), torch.ones(1, 3, dtype=torch.bool)])
+def test_rows_are_standardised(known):
+    found = standardise_rows(torch.tensor([[1.0, 2.0, 6.0], [0.1, 0.1, 0.1]]), known)
     root = math.sqrt(14 / 3)
-    assert found[0].tolist() == pytest.approx([0.0, -2 / root, -1 / root, 3 / root])
+    assert found[0].tolist() == pytest.approx([-2 / root, -1 / root, 3 / root])
     # Equal values are 0 and not rounding errors blown up.
-    assert found[1].tolist() == [0.0] * 4
+    assert found[1].tolist() == [0.0] * 3
+
+
+def test_rows_are_standardised_over_the_entries_that_take_part():
+    known = torch.tensor([[False, True, True, True], [False, True, True, True], [False] * 4])
+    found = standardise_rows(torch.tensor([[100.0, 1.0, 3.0, 5.0], [0.0, 2.0, 2.0, 2.0], [1.0, 2.0, 3.0, 4.0]]), known)
+    unit = 2 / math.sqrt(8 / 3)
+    assert found[0].tolist() == pytest.approx([0.0, -unit, 0.0, unit])
+    assert found[1:].tolist() == [[0.0] * 4] * 2
 
 
 def test_fusion_by_hand_and_whatever_the_units():
@@ -31,7 +41,7 @@ def test_fusion_by_hand_and_whatever_the_units():
     found = fuse_scores(scores, cosines, 0.5)
     assert found.tolist()[0] == pytest.approx([0.0, -1 + 0.5, 1 - 0.5])
     assert torch.allclose(fuse_scores(100 * scores + 7, cosines / 3, 0.5), found, atol=1e-5)
-    assert torch.equal(fuse_scores(scores, torch.zeros(1, 3), 0.5), standardise_rows(scores))
+    assert torch.equal(fuse_scores(scores, torch.zeros(1, 3), 0.5)[:, 1:], standardise_rows(scores[:, 1:]))
 
 
 def test_cosines_by_hand():

@@ -98,7 +98,7 @@ def test_missing_file_names_the_way_out(tmp_path):
 
 def test_named_column_that_is_absent_lists_those_that_exist(tmp_path):
     path = item_file(tmp_path, "1\tT\t\t\t\n")
-    with pytest.raises(DataError, match=r"title_field is 'titel'.*item_id, title, categories, city, description.*'title'\?"):
+    with pytest.raises(DataError, match=r"title_field is 'titel'.*item_id, title, .*, description; did you mean title\?"):
         read(path, ["1"], {**GUESS, "title": "titel"})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from recbole_hnlm.stages.profile import USER_PROFILES, user_prompts
 from recbole_hnlm.stages.prompts import prompt_digest
 from recbole_hnlm.stages.replies import reply_artifact
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError, DataError
+from recbole_hnlm.utils.names import closest
 
 if TYPE_CHECKING:
     import argparse
@@ -146,8 +146,9 @@ def _user_id(context: StageContext, user_token: str) -> int:
         if len(context.training.rows_of(user)):
             return user
         raise DataError(f"user {user_token!r} has no interaction in the training split, so the LLM was told nothing")
-    close = difflib.get_close_matches(user_token, tokens[1:], n=3, cutoff=0.0)
-    raise DataError(f"there is no user {user_token!r} in {context.dataset_name}; near matches: {', '.join(close)}")
+    close = closest(user_token, tokens[1:], count=3)
+    hint = f"; near matches: {', '.join(close)}" if close else "; ids are those of the .inter file"
+    raise DataError(f"there is no user {user_token!r} in {context.dataset_name}{hint}")
 
 
 def _rows(context: StageContext, name: str, stage: str) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from recbole_hnlm.cli.common import KEYS_HELP, add_config_options, say
 from recbole_hnlm.cli.request import stage_context
@@ -10,6 +10,7 @@ from recbole_hnlm.finetune.ranks import Ranks
 from recbole_hnlm.finetune.report import evaluate_finetuning, summary_table
 from recbole_hnlm.finetune.session import FinetuneSession
 from recbole_hnlm.semantics.pipeline import run_stage
+from recbole_hnlm.utils.pairs import pairs_of
 
 if TYPE_CHECKING:
     import argparse
@@ -60,20 +61,15 @@ def _measure_finetuning(config: Config, context: StageContext, data: LoadedData)
     # Queries may be made of profiles, so these come first; the fine-tuning itself is watched.
     if context.settings.finetune_text == "profiles":
         run_stage(context, "profile")
+    users, items = pairs_of(data.valid._dataset)
     with FinetuneSession(context) as session:
         result = evaluate_finetuning(
             session.finetuned,
             config["run_id"],
             config["results_dir"],
             config.final_config_dict,
-            validation=_pairs_of(data.valid._dataset),
+            validation=(users.numpy(), items.numpy()),
         )
     say(summary_table(result.record))
     say(f"picture: {result.record['picture']}")
     say(f"results: {result.path}")
-
-
-def _pairs_of(dataset: Any) -> tuple[Any, Any]:
-    """Internal ids of the users and items of one of RecBole's splits."""
-    user_ids, item_ids = (dataset.inter_feat[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
-    return user_ids, item_ids

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from recbole_hnlm.config.data_checks import check_columns, check_forms, check_la
 from recbole_hnlm.config.eval_args import check_eval_args
 from recbole_hnlm.config.renamed import RENAMED
 from recbole_hnlm.utils.errors import DataError
+from recbole_hnlm.utils.names import closest
 from recbole_hnlm.utils.paths import recbole_downloads
 from recbole_hnlm.utils.values import NESTED_KEYS, redact, shown
 
@@ -52,7 +52,7 @@ _LONGEST_WORD = 60
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``; the nearest valid one is X``, or an empty string when nothing is near."""
-    near = difflib.get_close_matches(str(word)[:_LONGEST_WORD], sorted(known), n=1, cutoff=0.5)
+    near = closest(word, known)
     return f"; the nearest valid one is {near[0]}" if near else ""
 
 

@@ -139,6 +139,7 @@ class Config(RecBoleConfig):
         self._texts: dict[str, str] = {}
         self._strict = strict
         self.unread: dict[str, str] = {}
+        self.built_settings: HNLMSettings | None = None
         if isinstance(config_file_list, str):
             raise ConfigError(f"config_file_list: expected a list of files, got the text {config_file_list!r}")
         refuse_unbounded(config_dict, "config_dict")
@@ -146,8 +147,14 @@ class Config(RecBoleConfig):
 
     @property
     def settings(self) -> HNLMSettings:
-        """Our keys, typed and validated."""
-        return settings_of(self)
+        """Our keys, typed and validated; built once, and again after a key was set."""
+        if self.built_settings is None:
+            self.built_settings = settings_of(self)
+        return self.built_settings
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        self.built_settings = None
 
     def to_saved(self) -> dict[str, dict[str, Any]]:
         """Return plain values from which an equal configuration can be built again: see the argument ``saved``.
@@ -301,7 +308,7 @@ class Config(RecBoleConfig):
         try:
             settings = settings_of(self)
             # Ranking may read vectors of texts; those of hard negatives are for training alone.
-            if self._stored is not None and (settings.text_score_weight > 0 or settings.model_reads_texts):
+            if self._stored is not None and settings.ranks_with_texts:
                 problems += self._places_to_repeat()
         except ConfigError as error:
             problems.append(str(error)[:2000])

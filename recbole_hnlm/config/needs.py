@@ -15,9 +15,11 @@ class SemanticNeeds:
         pairs: it learns from hard negatives z_ui, at the strength that ``mix_weight``, ``contrast_weight`` and
             ``semantic_candidates`` give them.
         alignment: it aligns embeddings with text vectors of users and items, at ``alignment_weight``.
-        texts: it reads text vectors of users and items at any setting.
+        texts: it learns from text vectors of users and items at any setting.
+        ranks_with_texts: its scores read them too, so that it cannot rank without them.
     """
 
     pairs: bool = False
     alignment: bool = False
     texts: bool = False
+    ranks_with_texts: bool = False

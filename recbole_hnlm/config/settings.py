@@ -8,7 +8,7 @@ them alike; they are declared by concern in :mod:`recbole_hnlm.config.sections`,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import PrivateAttr, ValidationError, model_validator
 
@@ -120,9 +120,9 @@ class HNLMSettings(
         return {name: option for name, (option, reads) in readers.items() if reads}
 
     @property
-    def model_reads_texts(self) -> bool:
-        """Whether the model itself reads text vectors of users and items, so that it cannot rank without them."""
-        return self._needs.texts
+    def ranks_with_texts(self) -> bool:
+        """Whether ranking items with the trained model reads text vectors of users and items."""
+        return self._needs.ranks_with_texts or self.text_score_weight > 0
 
     @property
     def reads_text_vectors(self) -> bool:
@@ -190,13 +190,16 @@ def validate_settings(values: Mapping[str, Any], needs: SemanticNeeds | None = N
 
 
 def settings_of(config: Any) -> HNLMSettings:
-    """Return the validated settings inside a RecBole-style configuration (anything with ``in`` and ``[]``).
+    """Return the validated settings of a configuration: those that it holds (``Config``), or built from its ``in`` and ``[]``.
 
     They include what the configuration's ``model_class`` declares as its ``needs``; a model that declares none reads nothing.
 
     Raises:
         ConfigError: as :func:`validate_settings`.
     """
+    built = getattr(config, "built_settings", None)
+    if built is not None:
+        return cast("HNLMSettings", built)
     needs = getattr(config.model_class, "needs", SemanticNeeds()) if hasattr(config, "model_class") else None
     settings = validate_settings({name: config[name] for name in setting_names() if name in config}, needs)
     settings.sampler_keys.update({key: config[key] for key in negative_sampler_keys(settings.negative_sampler)})

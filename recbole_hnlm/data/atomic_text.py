@@ -8,7 +8,6 @@ nothing else is interpreted, but for the keys that :class:`AtomicFormat` holds.
 from __future__ import annotations
 
 import codecs
-import difflib
 import re
 import unicodedata
 from collections import Counter
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from recbole_hnlm.utils.errors import DataError
+from recbole_hnlm.utils.names import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -179,10 +179,9 @@ def resolve_columns(
     resolved: dict[str, str | None] = {}
     for role, name in named.items():
         if name is not None and name not in columns:
-            close = difflib.get_close_matches(name, columns, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
             raise DataError(
-                f"{role}_field is {name!r}, but {path} has no such column; its columns are {', '.join(columns)}{hint}"
+                f"{role}_field is {name!r}, but {path} has no such column; its columns are {', '.join(columns)}"
+                f"{did_you_mean(name, columns)}"
             )
         if name is not None and name in unloaded:
             raise DataError(f"{role}_field is {name!r}, which unload_col leaves out of {path}: take it out of one of them")

@@ -15,6 +15,7 @@ from torch.utils.data import get_worker_info
 
 from recbole_hnlm.config.settings import settings_of
 from recbole_hnlm.data.sampler import CandidateSampler
+from recbole_hnlm.data.semantics import vectors_of
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError
 from recbole_hnlm.utils.registry import get_negative_sampler
@@ -53,7 +54,7 @@ class HNLMTrainDataLoader(TrainDataLoader):
 
         Args:
             config: RecBole's configuration with our keys in it.
-            dataset: RecBole's training dataset. Its ``semantic_vectors`` may be absent or None.
+            dataset: RecBole's training dataset. It may carry vectors (:func:`~recbole_hnlm.data.semantics.attach_vectors`).
             sampler: where negatives come from; None builds a :class:`CandidateSampler` as ``negative_sampler`` asks.
             shuffle: whether to shuffle anew for every epoch.
 
@@ -136,7 +137,7 @@ class HNLMTrainDataLoader(TrainDataLoader):
 
 def _carry_semantic_rows(dataset: Dataset) -> None:
     """Add the row of each interaction's vector to the interaction, so that both move together from here on."""
-    vectors = getattr(dataset, "semantic_vectors", None)
+    vectors = vectors_of(dataset)
     if vectors is None or SEMANTIC_ROW in dataset.inter_feat:
         return
     if len(vectors.pair_rows) != len(dataset):
@@ -158,7 +159,7 @@ def build_train_loader(config: Any, train_data: Any) -> HNLMTrainDataLoader:
 
     Args:
         config: RecBole's configuration with our keys in it.
-        train_data: RecBole's training loader, whose dataset may carry ``semantic_vectors``.
+        train_data: RecBole's training loader, whose dataset may carry semantic vectors.
 
     Raises:
         ArtifactError: as :class:`HNLMTrainDataLoader`.

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from recbole_hnlm.utils.errors import DataError
+from recbole_hnlm.utils.hashing import mix64
 from recbole_hnlm.utils.kernels import compiled, run_pieces
 
 if TYPE_CHECKING:
@@ -30,14 +31,14 @@ _MIN_CELLS_PER_PIECE = 16_384
 _MAX_DRAWS = 64
 
 
+_mixed = compiled()(mix64)
+
+
 @compiled()
 def _next_random(state: np.uint64) -> tuple[np.uint64, np.uint64]:
     """Advance a SplitMix64 stream (Steele, Lea and Flood, OOPSLA 2014); return the new state and 64 random bits."""
     state += np.uint64(0x9E3779B97F4A7C15)
-    mixed = state
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state, mixed ^ (mixed >> np.uint64(31))
+    return state, _mixed(state)
 
 
 @compiled()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from recbole_hnlm.data.training import TrainingInteractions
 
-__all__ = ["SemanticVectors", "TextTables", "mean_item_vectors"]
+__all__ = ["SemanticVectors", "TextTables", "attach_vectors", "mean_item_vectors", "vectors_of"]
 
 _USERS_PER_CHUNK = 4096
 
@@ -30,8 +30,9 @@ class SemanticVectors:
     Symbols: P training interactions, N vectors in the pair store, H their dimension, U users and I items including the
     padding id 0, T the dimension of the text encoder.
 
-    The object is attached to RecBole's training dataset as ``dataset.semantic_vectors`` and is never part of an ``nn.Module``,
-    so that it is neither copied, nor checkpointed, nor broadcast.
+    RecBole builds a model and a loader from its configuration and its dataset alone, so the object travels with the training
+    dataset (:func:`attach_vectors`). It is never part of an ``nn.Module``, so that it is neither copied, nor checkpointed, nor
+    broadcast.
 
     Attributes:
         pair_vectors: z_ui, float16 ``[N, H]``, a read-only memory map.
@@ -63,6 +64,17 @@ class SemanticVectors:
     def coverage(self) -> float:
         """Share of training interactions that have a vector, in [0, 1]."""
         return float(np.mean(self.pair_rows >= 0)) if len(self.pair_rows) else 0.0
+
+
+def attach_vectors(dataset: Any, vectors: SemanticVectors | None) -> None:
+    """Let RecBole's training dataset carry the vectors; None takes away what it carried."""
+    dataset.semantic_vectors = vectors
+
+
+def vectors_of(dataset: Any) -> SemanticVectors | None:
+    """Return the vectors that RecBole's training dataset carries, if any."""
+    vectors: SemanticVectors | None = getattr(dataset, "semantic_vectors", None)
+    return vectors
 
 
 def mean_item_vectors(

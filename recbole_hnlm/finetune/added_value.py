@@ -14,11 +14,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from sklearn.metrics.pairwise import cosine_similarity
 
 from recbole_hnlm.data.semantics import mean_item_vectors
 from recbole_hnlm.evaluator.statistics import paired_test
 from recbole_hnlm.finetune.inference import encode_items, encode_pairs, order_pairs
+from recbole_hnlm.utils.scores import standardise_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,7 +38,6 @@ __all__ = [
     "measure_added_value",
     "ndcg_per_user",
     "pairs_per_user",
-    "standardised_rows",
     "text_scores",
 ]
 
@@ -94,19 +95,6 @@ def llm_scores(  # noqa: PLR0917 -- what an encoder needs, and what it is to enc
     return means @ vectors.T.astype(np.float64)
 
 
-def standardised_rows(scores: NDArray[np.floating[Any]], excluded: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Give each row ``[I]`` of scores mean 0 and standard deviation 1 over the items that take part; -inf for the others.
-
-    A row without any spread becomes 0.
-    """
-    taking_part = ~excluded
-    counts = np.maximum(taking_part.sum(axis=1, keepdims=True), 1)
-    centred = np.where(taking_part, scores, 0.0).astype(np.float64)
-    centred -= centred.sum(axis=1, keepdims=True) / counts
-    spread = np.sqrt(np.where(taking_part, centred**2, 0.0).sum(axis=1, keepdims=True) / counts)
-    return np.where(taking_part, np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0), -np.inf)
-
-
 def ndcg_per_user(scores: NDArray[np.floating[Any]], positives: NDArray[np.bool_], k: int) -> NDArray[np.float64]:
     """NDCG@k of each row, with gain 1 and ``IDCG = sum_{r <= min(k, positives)} 1 / log2(r + 1)``, as RecBole computes it.
 
@@ -155,10 +143,14 @@ def added_value(
     if measured.sum() < 4:
         return None
     positives, excluded = positives[measured], heldout.excluded[measured]
-    known_scores, own_scores = (standardised_rows(scores[measured], excluded) for scores in (teacher, other))
-    # 0 times -inf is not a number, so what is excluded must not be multiplied.
-    added = np.where(excluded, 0.0, own_scores)
-    table = np.stack([ndcg_per_user(known_scores + weight * added, positives, _TOP) for weight in _WEIGHTS])  # [weights, users]
+    taking_part = torch.from_numpy(~excluded)
+    tables = (torch.from_numpy(scores[measured].astype(np.float64)) for scores in (teacher, other))
+    known_scores, own_scores = (standardise_rows(table, taking_part).numpy() for table in tables)
+
+    def ndcg(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        return ndcg_per_user(np.where(excluded, -np.inf, scores), positives, _TOP)
+
+    table = np.stack([ndcg(known_scores + weight * own_scores) for weight in _WEIGHTS])  # [weights, users]
     half = np.arange(len(positives)) % 2
     best = [int(table[:, half != side].mean(axis=1).argmax()) for side in (0, 1)]
     blend = table[np.array(best)[half], np.arange(len(positives))]
@@ -166,7 +158,7 @@ def added_value(
     return {
         "users": len(positives),
         "teacher": float(table[0].mean()),
-        "other": float(ndcg_per_user(own_scores, positives, _TOP).mean()),
+        "other": float(ndcg(own_scores).mean()),
         "blend": float(blend.mean()),
         "weights": [_WEIGHTS[place] for place in best],
         "wilcoxon_p": test.wilcoxon_p,

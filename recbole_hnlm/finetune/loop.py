@@ -16,7 +16,7 @@ from transformers.trainer import SCHEDULER_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from recbole_hnlm.finetune.adapter_files import put_state, whole_state
-from recbole_hnlm.finetune.permutation import EpochSampler
+from recbole_hnlm.finetune.triples import EpochSampler
 from recbole_hnlm.llm.model_loading import compute_dtype
 from recbole_hnlm.llm.sharding import fsdp_requested
 from recbole_hnlm.utils.environment import is_out_of_memory
@@ -93,7 +93,7 @@ class _FinetuneTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         dataset = self.train_dataset if train_dataset is None else train_dataset
-        return EpochSampler(len(dataset), self._settings.finetune_seed, dataset=dataset)
+        return EpochSampler(dataset, self._settings.finetune_seed)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:

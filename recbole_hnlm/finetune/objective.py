@@ -10,6 +10,7 @@ from torch import nn
 
 from recbole_hnlm.finetune.losses import hard_negative_loss, in_batch_contrast
 from recbole_hnlm.finetune.prompting import TokenBatch, pad_sequences
+from recbole_hnlm.utils.pairs import PairSet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +31,8 @@ class TripleCollator:
 
     def __init__(self, prompts: PairPrompts, texts: FinetuneTexts, training: TrainingInteractions) -> None:
         """Take what sequences are made of, and the interactions that must not be taken for negatives."""
-        self._prompts, self._texts, self._n_items = prompts, texts, training.n_items
-        self._interacted = np.unique(training.users * np.int64(training.n_items) + training.items)
+        self._prompts, self._texts = prompts, texts
+        self._interacted = PairSet(torch.from_numpy(training.users), torch.from_numpy(training.items), training.n_items)
 
     def __call__(self, triples: Sequence[tuple[int, int, int]]) -> dict[str, torch.Tensor]:
         """Return the arguments of :meth:`FinetuneObjective.forward`."""
@@ -49,11 +50,9 @@ class TripleCollator:
         single = pad_sequences(
             [prompts.item(texts.titles[item], texts.items[item]) for item in distinct], items=distinct.tolist()
         )
-        pairs = users[:, None] * np.int64(self._n_items) + distinct[None, :]  # [B, C]
-        found = np.searchsorted(self._interacted, pairs)
-        found[found == len(self._interacted)] = 0
+        interacted = self._interacted.contains(torch.from_numpy(users)[:, None], single.items[None, :])  # [B, C]
         # The user's other training items are not negatives; the interacted item of the query itself is one (n_b).
-        left_out = (self._interacted[found] == pairs) & (distinct[None, :] != items[:, None])
+        left_out = interacted & torch.from_numpy(distinct[None, :] != items[:, None])
         return {
             "query_ids": query.ids,
             "query_mask": query.mask,
@@ -64,7 +63,7 @@ class TripleCollator:
             "distinct": single.items,
             "hard_index": torch.from_numpy(places[: len(triples)]),
             "item_index": torch.from_numpy(places[len(triples) :]),
-            "left_out": torch.from_numpy(left_out),
+            "left_out": left_out,
         }
 
 

@@ -17,6 +17,7 @@ from recbole_hnlm.config import Config
 from recbole_hnlm.config.facts import Affects
 from recbole_hnlm.config.reading import read_keys
 from recbole_hnlm.data.dataloader import HNLMTrainDataLoader
+from recbole_hnlm.data.semantics import attach_vectors
 from recbole_hnlm.model.building import build_model
 from recbole_hnlm.trainer.checkpoint import restore_rng_state, rng_state
 from recbole_hnlm.trainer.factory import get_trainer_class
@@ -121,7 +122,7 @@ def train_teacher(
         HNLMError: a loss is not finite.
     """
     view = copy.copy(dataset)
-    view.semantic_vectors = None
+    attach_vectors(view, None)
     with _own_random_state(config), torch.enable_grad():
         loader = HNLMTrainDataLoader(config, view, shuffle=True)
         model = build_model(config, loader)

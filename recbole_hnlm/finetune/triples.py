@@ -12,23 +12,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from recbole_hnlm.data.sampler import CandidateSampler
 from recbole_hnlm.finetune.hard_negatives import teacher_hard_negatives
-from recbole_hnlm.finetune.permutation import EpochSampler, FeistelPermutation
 from recbole_hnlm.utils.errors import ArtifactError, DataError
 from recbole_hnlm.utils.kernels import compiled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
     from recbole_hnlm.data.teacher import Teacher
     from recbole_hnlm.data.training import TrainingInteractions
 
-__all__ = ["EpochSampler", "FeistelPermutation", "TripleDataset"]
+__all__ = ["EpochSampler", "TripleDataset"]
 
 _logger = logging.getLogger(__name__)
 
@@ -192,6 +191,36 @@ class TripleDataset(Dataset[tuple[int, int, int]]):
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[int, int, int]]:
         """Return many triples at once; torch's DataLoader calls this with the indices of a batch."""
         return list(zip(*(column.tolist() for column in self.arrays(indices)), strict=True))
+
+
+class EpochSampler(Sampler[int]):
+    """Every index once, in an order that depends on (seed, epoch) alone; 8 bytes an index.
+
+    accelerate and transformers call :meth:`set_epoch`; without a call every iteration gives the order of epoch 0. All processes
+    of a parallel run compute the same order, of which accelerate hands each its share.
+    """
+
+    def __init__(self, dataset: TripleDataset, seed: int) -> None:
+        """Remember what the order is computed from.
+
+        Args:
+            dataset: its ``set_epoch`` is called along. accelerate tells a dataset its epoch in a single process only, when the
+                sampler has a ``set_epoch`` too; here the dataset follows in every case.
+            seed: any integer.
+        """
+        self._seed, self._dataset, self._epoch = seed, dataset, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of an epoch (from 0) for the next iteration."""
+        self._epoch = epoch
+        self._dataset.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __iter__(self) -> Iterator[int]:
+        # Not .tolist(): a list of Python integers takes five times the memory.
+        return map(int, np.random.default_rng([self._seed % 2**64, self._epoch]).permutation(len(self)))
 
 
 def _user_mask(users: ArrayLike | None, n_users: int) -> NDArray[np.bool_]:

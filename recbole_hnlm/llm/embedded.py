@@ -13,7 +13,6 @@ times float16 block scales need no more.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -25,6 +24,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from recbole_hnlm.utils.errors import ArtifactError, MissingDependencyError
+from recbole_hnlm.utils.files import file_digest
 
 __all__ = ["EMBEDDED_MODEL", "cache_root", "embedded_folder", "embedded_revision", "embedded_tokenizer_source"]
 
@@ -61,14 +61,9 @@ def _gguf_file() -> Path:
     )
 
 
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @lru_cache(maxsize=4)
 def _gguf_hash(path: Path, size: int) -> str:
-    return f"{_file_hash(path)}:{size}"
+    return f"{file_digest(path)}:{size}"
 
 
 def embedded_revision() -> str:
@@ -121,8 +116,8 @@ def embedded_folder() -> Path:
 def _is_intact(folder: Path) -> bool:
     try:
         hashes = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["files"]
-        return bool(hashes) and all(_file_hash(folder / name) == expected for name, expected in hashes.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return bool(hashes) and all(file_digest(folder / name) == expected for name, expected in hashes.items())
+    except (OSError, ArtifactError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
@@ -164,7 +159,7 @@ def _convert(gguf: Path, target: Path) -> None:
 def _write_manifest(folder: Path) -> None:
     files = {}
     for file in sorted(folder.iterdir()):
-        files[file.name] = _file_hash(file)
+        files[file.name] = file_digest(file)
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
     manifest = {"model": EMBEDDED_MODEL, "revision": embedded_revision(), "dtype": "float16", "files": files}

@@ -5,9 +5,7 @@ The identity is found without weights: a run whose replies are all cached never 
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import struct
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from recbole_hnlm.llm.embedded import EMBEDDED_MODEL, embedded_folder, embedded_
 from recbole_hnlm.llm.protocol import ModelIdentity
 from recbole_hnlm.llm.sharding import fsdp_requested
 from recbole_hnlm.utils.errors import BackendError, MissingDependencyError
+from recbole_hnlm.utils.model_files import model_folder_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LoadedModel", "compute_dtype", "identify", "load_model", "local_tokenizer"]
 
-_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
 # Attention without soft caps, sinks or position biases, which the grouped function does not know; others keep PyTorch's kernel.
 _GROUPED_MODELS = {"llama", "mistral", "qwen2", "qwen3", "smollm3"}
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -72,29 +70,10 @@ def identify(settings: HNLMSettings, device: str) -> ModelIdentity:
         return ModelIdentity("transformers", name, embedded_revision(), precision)
     folder = Path(name)
     if folder.is_dir():
-        return ModelIdentity("transformers", folder.resolve().name, _folder_hash(folder), precision)
+        if not (folder / "config.json").is_file():
+            raise BackendError(f"llm_model {folder} is a folder without config.json; it needs a model saved by save_pretrained")
+        return ModelIdentity("transformers", folder.resolve().name, model_folder_digest(folder), precision)
     return ModelIdentity("transformers", name, _hub_revision(name, settings.llm_revision), precision)
-
-
-def _folder_hash(folder: Path) -> str:
-    """Hash the small files' content and the weight files' names, sizes and headers: 16 hex digits."""
-    if not (folder / "config.json").is_file():
-        raise BackendError(f"llm_model {folder} is a folder without config.json; it needs a model saved by save_pretrained")
-    digest = hashlib.sha256()
-    for file in sorted(path for path in folder.iterdir() if path.is_file()):
-        digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
-        digest.update(_header(file) if file.name.endswith(_WEIGHT_SUFFIXES) else file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _header(file: Path) -> bytes:
-    """Return the head of a weight file: of safetensors its table of tensors and the first values, which differ by training."""
-    with file.open("rb") as handle:
-        start = handle.read(8)
-        if file.suffix != ".safetensors" or len(start) < 8:
-            return start + handle.read(1 << 16)
-        length = struct.unpack("<Q", start)[0]
-        return handle.read(min(length, 1 << 26) + (1 << 20))
 
 
 def _hub_revision(name: str, revision: str | None) -> str:

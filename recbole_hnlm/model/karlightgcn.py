@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from recbole_hnlm.config.needs import SemanticNeeds
 from recbole_hnlm.model.expert_adaptor import HybridExpertAdaptor
 from recbole_hnlm.model.graph_backbone import LightGraphBackbone
 from recbole_hnlm.model.text_rival import TextRivalMixin, count_of, number_of, own_randomness
@@ -22,6 +23,8 @@ class KARLightGCN(TextRivalMixin, LightGraphBackbone):
     model of click rates as further input fields; LightGCN has none, so r joins what is propagated, and texts reach the
     neighbours too. L2 is on the embedding tables alone. With ``kar_weight`` 0 and uniform negatives the loss is LightGCN's.
     """
+
+    needs = SemanticNeeds(texts=True, ranks_with_texts=True)
 
     def __init__(self, config: Any, dataset: Any) -> None:
         """Build LightGCN and the adaptor.

@@ -13,6 +13,7 @@ import torch
 from recbole_hnlm.config.needs import SemanticNeeds
 from recbole_hnlm.data.dataloader import SEMANTIC_ROW
 from recbole_hnlm.data.pair_vectors import PairVectorReader
+from recbole_hnlm.data.semantics import vectors_of
 from recbole_hnlm.model.losses import contrast_loss, info_nce, mix_negative
 from recbole_hnlm.model.projector import ProjectorBank
 from recbole_hnlm.model.sampled import SampledPairwise
@@ -57,7 +58,7 @@ class HNLMMixin(SampledPairwise):
         super().__init__(config, dataset)
         self._reader: PairVectorReader | None = None
         self._pair_items: torch.Tensor | None = None
-        vectors = getattr(dataset, "semantic_vectors", None)
+        vectors = vectors_of(dataset)
         if vectors is not None and self.settings.uses_pair_vectors and vectors.dim:
             self._reader = PairVectorReader(vectors.pair_vectors)
         if vectors is not None and self.settings.uses_semantic_candidates and vectors.pair_items is not None:

@@ -22,6 +22,7 @@ edge dropout and its L2 over all parameters are left out; L2 is the backbone's o
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -87,6 +88,8 @@ def masked_nodes(known: torch.Tensor, ratio: float, generator: torch.Generator) 
 class _RLMRecMixin(TextRivalMixin):
     """The keys and the name of the term."""
 
+    training_only = (*TextRivalMixin.training_only, "profile_mlp.", "mask_token")
+
     def __init__(self, config: Any, dataset: Any) -> None:
         """Build the backbone and read the keys.
 
@@ -109,8 +112,9 @@ class RLMRecConMixin(_RLMRecMixin):
             ConfigError: a key is out of range.
         """
         super().__init__(config, dataset)
-        with own_randomness(config):
-            self.profile_mlp = profile_mlp(self.texts.dim, int(config["embedding_size"]))
+        if self.has_texts:
+            with own_randomness(config):
+                self.profile_mlp = profile_mlp(self.texts.dim, int(config["embedding_size"]))
 
     def auxiliary_terms(
         self, propagated: Propagated, users: torch.Tensor, positives: torch.Tensor
@@ -142,11 +146,16 @@ class RLMRecGenMixin(_RLMRecMixin):
         """
         super().__init__(config, dataset)
         self.rlmrec_mask_ratio = number_of(config, "rlmrec_mask_ratio", 0, 1, above=True)
-        with own_randomness(config):
-            self.profile_mlp = profile_mlp(int(config["embedding_size"]), self.texts.dim)
+        if self.has_texts:
+            with own_randomness(config):
+                self.profile_mlp = profile_mlp(int(config["embedding_size"]), self.texts.dim)
         self.mask_token = nn.Parameter(torch.zeros(int(config["embedding_size"])))
-        self._known = torch.cat([self.texts.user_mask, self.texts.item_mask]).nonzero().squeeze(1)  # users, then items
         self._masked: torch.Tensor | None = None
+
+    @cached_property
+    def _known(self) -> torch.Tensor:
+        """Nodes with a profile, users first, then items, int64 ``[n]``."""
+        return torch.cat([self.texts.user_mask, self.texts.item_mask]).nonzero().squeeze(1)
 
     def training_propagation(self, with_hops: bool) -> Propagated:
         """Draw the nodes to mask and propagate without their embeddings."""

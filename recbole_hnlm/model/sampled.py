@@ -11,7 +11,7 @@ import torch
 
 from recbole_hnlm.config.needs import SemanticNeeds
 from recbole_hnlm.config.settings import settings_of
-from recbole_hnlm.data.semantics import TextTables
+from recbole_hnlm.data.semantics import TextTables, vectors_of
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.model.backbone import PairwiseBackbone
 from recbole_hnlm.model.losses import bpr_loss, hinge_loss
@@ -60,8 +60,8 @@ class SampledPairwise(PairwiseBackbone):
 
         Args:
             config: RecBole's configuration with our keys in it.
-            dataset: RecBole's training dataset. Its ``semantic_vectors`` may be absent or None: such a model predicts and
-                loads any checkpoint, and can train as long as nothing reads vectors.
+            dataset: RecBole's training dataset. Where it carries no semantic vectors, the model predicts and loads any
+                checkpoint, and can train as long as nothing reads vectors.
         """
         super().__init__(config, dataset)
         self.settings = settings_of(config)
@@ -71,7 +71,7 @@ class SampledPairwise(PairwiseBackbone):
         sampler = get_negative_sampler(self.settings.negative_sampler)
         self.reads_hops, self._reads_text = sampler.reads_hops, self.settings.reads_text_vectors
         self._texts: TextTables | None = None
-        vectors = getattr(dataset, "semantic_vectors", None)
+        vectors = vectors_of(dataset)
         if vectors is not None and self._reads_text and vectors.item_vectors is not None:
             training = TrainingInteractions.from_dataset(dataset)
             self._texts = TextTables(vectors, training, self.settings.alignment_source, self.device)
@@ -93,6 +93,11 @@ class SampledPairwise(PairwiseBackbone):
         if self.selector.loss_name is not None:
             self.loss_part_names += (self.selector.loss_name,)
         self.reset_counts()
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether something reads text vectors and the data carries them."""
+        return self._texts is not None
 
     @property
     def texts(self) -> TextTables:

@@ -7,19 +7,9 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["fuse_scores", "standardise_rows"]
+from recbole_hnlm.utils.scores import standardise_rows
 
-
-def standardise_rows(scores: torch.Tensor) -> torch.Tensor:
-    """Give each row of ``[n, I]`` mean 0 and standard deviation 1 over the items 1..; the padding id's column becomes 0.
-
-    A row without any spread becomes 0.
-    """
-    items = scores[:, 1:]
-    spread, mean = torch.std_mean(items, dim=1, keepdim=True, correction=0)
-    tiny = torch.finfo(scores.dtype).eps * mean.abs().clamp_min(torch.finfo(scores.dtype).tiny)
-    unit = torch.where(spread > tiny, (items - mean) / spread.clamp_min(torch.finfo(scores.dtype).tiny), 0.0)
-    return torch.cat([torch.zeros_like(scores[:, :1]), unit], dim=1)
+__all__ = ["fuse_scores"]
 
 
 def fuse_scores(scores: torch.Tensor, cosines: torch.Tensor, weight: float) -> torch.Tensor:
@@ -36,4 +26,5 @@ def fuse_scores(scores: torch.Tensor, cosines: torch.Tensor, weight: float) -> t
     Returns:
         ``[n, I]``; the padding id's column is 0.
     """
-    return standardise_rows(scores) + weight * standardise_rows(cosines)
+    fused = standardise_rows(scores[:, 1:]) + weight * standardise_rows(cosines[:, 1:])
+    return torch.cat([torch.zeros_like(fused[:, :1]), fused], dim=1)

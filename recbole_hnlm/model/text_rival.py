@@ -29,10 +29,14 @@ class TextRivalMixin(SampledPairwise):
     def __init__(self, config: Any, dataset: Any) -> None:
         """Build the backbone and look at the text vectors.
 
+        Without any, a model whose scores read none can be built, loaded and evaluated, but not trained.
+
         Raises:
-            ArtifactError: the training data carries no text vectors, or none of any user or item.
+            ArtifactError: the training data carries no text vectors and the scores read them, or none of any user or item.
         """
         super().__init__(config, dataset)
+        if not self.has_texts and not self.needs.ranks_with_texts:
+            return
         if not bool(self.texts.user_mask.any()) or not bool(self.texts.item_mask.any()):
             raise ArtifactError(
                 f"{type(self).__name__} reads texts of users and items, but no user or no item has any; check the text columns "

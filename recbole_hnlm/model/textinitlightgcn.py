@@ -50,6 +50,8 @@ class TextInitLightGCN(TextRivalMixin, LightGraphBackbone):
             ArtifactError: as :class:`TextRivalMixin`.
         """
         super().__init__(config, dataset)
+        if not self.has_texts:  # a trained model is loaded, to rank
+            return
         tables = self.ego_embeddings()
         masks = (self.texts.user_mask.cpu(), self.texts.item_mask.cpu())
         vectors = (self.texts.user_vectors.cpu().float(), self.texts.item_vectors.cpu().float())

@@ -25,56 +25,6 @@ _ROWS_PER_PIECE = 1024
 
 
 @compiled(fastmath=True)
-def _argmax_rows(  # noqa: PLR0917 - numba compiles no keyword-only arguments
-    start: int,
-    stop: int,
-    users: NDArray[np.int64],
-    candidates: NDArray[np.int64],
-    user_all: NDArray[np.float32],
-    item_all: NDArray[np.float32],
-    out: NDArray[np.int64],
-) -> None:
-    """Write each row's candidate of the largest inner product; the earliest wins a tie."""
-    for row in range(start, stop):
-        query = user_all[users[row]]
-        best_item, best = candidates[row, 0], np.float32(0)
-        for column in range(candidates.shape[1]):
-            key = item_all[candidates[row, column]]
-            score = np.float32(0)
-            for index in range(len(query)):
-                score += query[index] * key[index]
-            if column == 0 or score > best:
-                best_item, best = candidates[row, column], score
-        out[row] = best_item
-
-
-@torch.no_grad()
-def hardest_candidates(
-    users: torch.Tensor, candidates: torch.Tensor, user_all: torch.Tensor, item_all: torch.Tensor
-) -> torch.Tensor:
-    """Return ``argmax_j e_u . e_j`` over each user's candidates, the earliest candidate on a tie.
-
-    Args:
-        users: int64 ``[B]``.
-        candidates: int64 ``[B, K]``.
-        user_all: float ``[U, d]``.
-        item_all: float ``[I, d]``.
-
-    Returns:
-        The chosen item ids, int64 ``[B]``.
-    """
-    if user_all.device.type == "cpu" and user_all.dtype == item_all.dtype == torch.float32:
-        # The compiled loop reads each row once; the gather below would first write B * K * d floats.
-        out = np.empty(len(users), dtype=np.int64)
-        arrays = [tensor.detach().contiguous().numpy() for tensor in (users, candidates, user_all, item_all)]
-        bounds = [*range(0, max(len(users), 1), _ROWS_PER_PIECE), len(users)]
-        run_pieces(lambda start, stop: _argmax_rows(start, stop, *arrays, out), bounds)
-        return torch.from_numpy(out)
-    scores = torch.einsum("bd,bkd->bk", user_all[users], item_all[candidates])  # [B, K]
-    return candidates.gather(1, scores.argmax(dim=1, keepdim=True)).squeeze(1)  # [B]
-
-
-@compiled(fastmath=True)
 def _score_rows(  # noqa: PLR0917 - numba compiles no keyword-only arguments
     start: int,
     stop: int,
@@ -115,6 +65,25 @@ def candidate_scores(
         run_pieces(lambda start, stop: _score_rows(start, stop, *arrays, out), bounds)
         return torch.from_numpy(out)
     return torch.einsum("bd,bkd->bk", user_all[users], item_all[candidates])
+
+
+@torch.no_grad()
+def hardest_candidates(
+    users: torch.Tensor, candidates: torch.Tensor, user_all: torch.Tensor, item_all: torch.Tensor
+) -> torch.Tensor:
+    """Return ``argmax_j e_u . e_j`` over each user's candidates, the earliest candidate on a tie.
+
+    Args:
+        users: int64 ``[B]``.
+        candidates: int64 ``[B, K]``.
+        user_all: float ``[U, d]``.
+        item_all: float ``[I, d]``.
+
+    Returns:
+        The chosen item ids, int64 ``[B]``.
+    """
+    scores = candidate_scores(users, candidates, user_all, item_all)
+    return candidates.gather(1, scores.argmax(dim=1, keepdim=True)).squeeze(1)
 
 
 def select_hardest(inputs: SelectionInputs) -> Negatives:

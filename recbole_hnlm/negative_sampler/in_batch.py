@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from recbole_hnlm.negative_sampler.base import Negatives, NegativeSampler, Selector
+from recbole_hnlm.utils.pairs import PairSet
 
 if TYPE_CHECKING:
     from recbole_hnlm.negative_sampler.base import SamplerContext, SelectionInputs
@@ -43,7 +44,7 @@ def first_admissible(items: torch.Tensor, admissible: torch.Tensor, otherwise: t
 
 
 class InBatchSelector(Selector):
-    """Knows which pairs are training positives, as one sorted list of keys."""
+    """Knows which pairs are training positives."""
 
     count_names = (_COUNT,)
 
@@ -51,23 +52,14 @@ class InBatchSelector(Selector):
         """Index the training pairs."""
         super().__init__()
         training = context.training()
-        self._n_items = context.n_items
-        keys = torch.from_numpy(training.users * context.n_items + training.items)
-        # In a list, so that the module neither saves nor broadcasts what follows from the data.
-        self._keys = [torch.unique(keys).to(context.device)]
-
-    def _holds(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """Say which (user ``[B]``, item ``[B, K]``) pairs are training positives, bool ``[B, K]``."""
-        keys, wanted = self._keys[0], users.unsqueeze(1) * self._n_items + items
-        place = torch.searchsorted(keys, wanted).clamp_max(len(keys) - 1)
-        return keys[place] == wanted
+        self._positives = PairSet(torch.from_numpy(training.users), torch.from_numpy(training.items), context.n_items)
 
     def select(self, inputs: SelectionInputs) -> Negatives:
         """Draw rows of the batch and take the first whose item the user did not interact with."""
         size = len(inputs.users)
         rows = torch.randint(size, (size, inputs.settings.num_candidates), device=inputs.users.device)
         items = inputs.positives[rows]  # [B, K]
-        admissible = ~self._holds(inputs.users, items)
+        admissible = ~self._positives.contains(inputs.users.unsqueeze(1), items)
         chosen = first_admissible(items, admissible, inputs.candidates[:, 0])
         return Negatives(items=chosen, counts={_COUNT: int(admissible.any(dim=1).sum())})
 

@@ -21,6 +21,7 @@ import torch.nn.functional as F  # noqa: N812
 from recbole_hnlm.negative_sampler.base import Negatives, NegativeSampler, Selector
 from recbole_hnlm.negative_sampler.dns import candidate_scores
 from recbole_hnlm.utils.errors import ArtifactError
+from recbole_hnlm.utils.scores import standardise_rows
 
 if TYPE_CHECKING:
     from recbole_hnlm.negative_sampler.base import SamplerContext, SelectionInputs
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["SAMPLER", "guarded_choice"]
 
 _COUNT = "negatives guarded by text"
-# Spread below which values count as equal: their differences are rounding.
-_TINY = 1e-6
 
 
 def guarded_choice(
@@ -47,21 +46,12 @@ def guarded_choice(
     Returns:
         int64 ``[B]``.
     """
-    guarded = _standardised(scores, torch.ones_like(known)) - weight * _standardised(similarity, known)
+    guarded = standardise_rows(scores) - weight * standardise_rows(similarity, known)
     if drop > 0:
         nearest = similarity.masked_fill(~known, -torch.inf).topk(drop, dim=1).indices
         dropped = torch.zeros_like(known).scatter_(1, nearest, value=True) & known
         guarded = guarded.masked_fill(dropped, -torch.inf)
     return guarded.argmax(dim=1)
-
-
-def _standardised(values: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    """Standardise the known values ``[B, K]`` of each row; unknown ones, and those of a row without spread, become 0."""
-    count = known.sum(dim=1, keepdim=True).clamp_min(1)
-    mean = values.masked_fill(~known, 0.0).sum(dim=1, keepdim=True) / count
-    centred = (values - mean).masked_fill(~known, 0.0)
-    spread = (centred.square().sum(dim=1, keepdim=True) / count).sqrt()
-    return centred / spread.clamp_min(_TINY)
 
 
 class SemanticGuard(Selector):

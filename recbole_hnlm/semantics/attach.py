@@ -10,6 +10,7 @@ import numpy as np
 from recbole_hnlm.config.settings import settings_of
 from recbole_hnlm.data.atomic_text import AtomicFormat
 from recbole_hnlm.data.dataloader import build_train_loader
+from recbole_hnlm.data.semantics import attach_vectors
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.finetune.teacher import ensure_teacher
 from recbole_hnlm.semantics.pipeline import build_semantics
@@ -95,5 +96,5 @@ def attach_hnlm_data(config: Config, train_data: Any, semantics: Semantics | Non
     """
     if not _uses_hnlm_data(config):
         return train_data
-    train_data._dataset.semantic_vectors = semantics.vectors if semantics else None
+    attach_vectors(train_data._dataset, semantics.vectors if semantics else None)
     return build_train_loader(config, train_data)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recbole_hnlm.utils.hashing import mix64
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -27,13 +29,6 @@ def _token_hashes(tokens: Sequence[str], salt: bytes) -> NDArray[np.uint64]:
         hashlib.blake2b(str(token).encode("utf-8", "surrogatepass"), digest_size=8, key=salt).digest() for token in tokens
     )
     return np.frombuffer(b"".join(digests), dtype="<u8")
-
-
-def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64's finaliser (Steele, Lea and Flood, OOPSLA 2014, section 5): every input bit reaches every output bit."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
 
 
 def choose_rows(
@@ -61,7 +56,7 @@ def choose_rows(
     salt = hashlib.blake2b(f"{purpose}:{seed}".encode(), digest_size=16).digest()
     user_hashes = _token_hashes(list(training.user_tokens), salt)
     item_hashes = _token_hashes(list(training.item_tokens), salt[::-1])
-    ranks = _mix(_mix(user_hashes)[training.users] ^ item_hashes[training.items])
+    ranks = mix64(mix64(user_hashes)[training.users] ^ item_hashes[training.items])
     first = np.zeros(len(training)) if priority is None else -np.nan_to_num(np.asarray(priority, dtype=np.float64))
     order = np.lexsort((training.items, ranks, first, training.users))
     if eligible is not None:

@@ -41,8 +41,7 @@ def kinds_needed(settings: HNLMSettings) -> tuple[StoreKind, ...]:
 
 def kinds_for_scoring(settings: HNLMSettings) -> tuple[StoreKind, ...]:
     """Kinds of vectors that ranking items with a trained model reads: none of the hard negatives', seldom any of the texts'."""
-    reads_text = settings.text_score_weight > 0 or settings.model_reads_texts
-    return _in_order(_TEXT_KINDS[settings.alignment_source] if reads_text else ())
+    return _in_order(_TEXT_KINDS[settings.alignment_source] if settings.ranks_with_texts else ())
 
 
 def _in_order(kinds: Collection[StoreKind]) -> tuple[StoreKind, ...]:

@@ -14,7 +14,6 @@ The keys of one from outside come along in a YAML file in the folder of its modu
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -28,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import recbole.model
 
 from recbole_hnlm.utils.errors import ConfigError, MissingDependencyError
+from recbole_hnlm.utils.names import closest, did_you_mean
 from recbole_hnlm.utils.paths import properties_dir
 from recbole_hnlm.utils.values import load_yaml
 
@@ -119,7 +119,7 @@ def _import(path: str, key: str) -> Any:
             ) from error
         raise MissingDependencyError(f"{key} {path!r} needs the package {error.name}: pip install {error.name}") from error
     if not hasattr(module, attribute):
-        near = difflib.get_close_matches(attribute, vars(module), n=1, cutoff=0.5)
+        near = closest(attribute, vars(module))
         hint = f"; did you mean {module_name}:{near[0]}?" if near else f"; define it in {module.__file__}"
         raise ConfigError(f"{key} {path!r}: module {module_name} has no {attribute}{hint}")
     return getattr(module, attribute)
@@ -166,9 +166,8 @@ def _unknown_model(name: str) -> ConfigError:
     same = [candidate for candidate in known if candidate.lower() == name.lower()]
     if same:
         return ConfigError(f"no model is named {name!r}: names are case-sensitive, use --model={same[0]}")
-    by_lower = {candidate.lower(): candidate for candidate in known}
-    near = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.5)
-    hint = f"the nearest is {by_lower[near[0]]}" if near else f"known models are {', '.join(known)}"
+    near = closest(name, known)
+    hint = f"the nearest is {near[0]}" if near else f"known models are {', '.join(known)}"
     return ConfigError(f"no model is named {name!r}: {hint}; one of your own is --model=package.module:Class")
 
 
@@ -280,9 +279,8 @@ def get_negative_sampler(name: str) -> Any:
     path = _outside_sampler(name)
     if path is None and name not in _own_samplers():
         names = negative_sampler_names()
-        nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
         raise ConfigError(
-            f"negative_sampler {name!r} is unknown, expected one of {', '.join(names)}; did you mean {nearest!r}?"
+            f"negative_sampler {name!r} is unknown, expected one of {', '.join(names)}{did_you_mean(name, names)}"
         )
     found = _import(path or f"{_OWN_SAMPLERS}.{name}:SAMPLER", "negative_sampler")
     if not isinstance(found, importlib.import_module(f"{_OWN_SAMPLERS}.base").NegativeSampler):

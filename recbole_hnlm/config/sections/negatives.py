@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
 from recbole_hnlm.config.facts import Affects, Reader, key
 from recbole_hnlm.config.sections.base import FINETUNED_ROUTE, LLM_ROUTES, AtLeastOne, NonNegative, Positive, Section
+from recbole_hnlm.utils.names import did_you_mean
 from recbole_hnlm.utils.registry import get_negative_sampler, is_import_path, negative_sampler_names
 
 __all__ = ["NegativeKeys"]
@@ -17,8 +17,7 @@ __all__ = ["NegativeKeys"]
 def _known_negative_sampler(name: str) -> str:
     names = negative_sampler_names()
     if name not in names and not is_import_path(name):
-        nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
-        raise ValueError(f"should be one of {', '.join(names)} (did you mean {nearest!r}?)")
+        raise ValueError(f"should be one of {', '.join(names)}{did_you_mean(name, names)}")
     return name
 
 
