@@ -1,13 +1,17 @@
 """RecBole's metrics that crash in RecBole, and rows that were spread over ranks."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
-from recbole.evaluator import Evaluator
 from torch.utils.data.distributed import DistributedSampler
 
 from recbole_hnlm.config import Config
 from recbole_hnlm.evaluator.collector import RepairedCollector, interleave
-from recbole_hnlm.quick_start.runner import load_checkpoint, run
+from recbole_hnlm.evaluator.metrics.novelty import self_information
+from recbole_hnlm.evaluator.registry import MetricEvaluator
+from recbole_hnlm.quick_start.runner import evaluate_checkpoint, load_checkpoint, run
 
 TINY_ITEMS = 30
 
@@ -19,8 +23,9 @@ def _evaluate(config):
     collector = RepairedCollector(config)
     collector.data_struct.set("data.num_items", 4)
     collector.data_struct.set("data.count_items", {1: 5, 2: 3, 3: 1, 4: 1})
+    collector.data_struct.set("data.count_users", {1: 4, 2: 6})
     collector.data_struct.update_tensor("rec.items", torch.tensor([[1, 2], [1, 3]]))
-    return collector, Evaluator(config).evaluate(collector.get_data_struct())
+    return collector, MetricEvaluator(config).evaluate(collector.get_data_struct())
 
 
 def test_beyond_accuracy_metrics_have_their_hand_derived_values():
@@ -45,6 +50,27 @@ def test_beyond_accuracy_metrics_have_their_hand_derived_values():
     )
     assert "rec.items" not in collector.data_struct
     assert collector.data_struct.get("data.num_items") == 4
+
+
+def test_a_metric_of_ours_by_hand():
+    keys = {"metrics": ["Novelty", "AveragePopularity"], "topk": [1, 2], "valid_metric": "Novelty@2"}
+    config = Config("BPR", "ml-100k", config_dict=keys)
+    assert config["valid_metric_bigger"]
+    assert config["metrics"] == ["Novelty", "AveragePopularity"]
+    _, result = _evaluate(config)
+    bits = {item: math.log2(2 / count) for item, count in {1: 5, 2: 3, 3: 1}.items()}
+    assert result["novelty@1"] == pytest.approx(bits[1], abs=1e-4)
+    assert result["novelty@2"] == pytest.approx((2 * bits[1] + bits[2] + bits[3]) / 4, abs=1e-4)
+    assert self_information(np.array([[7]]), {1: 5}, 8).tolist() == [[3.0]]  # never interacted with: as if by one user
+
+
+def test_a_run_reports_a_metric_of_ours_and_is_stopped_by_it(workdir, tiny_keys):
+    record = run(Config("BPR", "tiny", config_dict={**tiny_keys, "metrics": ["Novelty"], "valid_metric": "Novelty@5"})).record
+    assert record["test_result"].keys() == {"novelty@5"}
+    assert 0 < record["test_result"]["novelty@5"] < math.log2(41)
+    assert record["best_valid_score"] == record["best_valid_result"]["novelty@5"]
+    again = evaluate_checkpoint(record["checkpoint"], (f"--data_path={tiny_keys['data_path']}",)).record
+    assert again["test_result"] == record["test_result"]
 
 
 def test_beyond_accuracy_metrics_of_a_run_equal_a_recount_without_the_padding_item(workdir, tiny_keys):

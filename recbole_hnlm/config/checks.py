@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import recbole
-from recbole.evaluator.register import metric_types, metrics_dict
 from recbole.utils import EvaluatorType, ModelType
 
 from recbole_hnlm.config.atomic_headers import loaded_columns
 from recbole_hnlm.config.data_checks import check_columns, check_forms, check_labels
 from recbole_hnlm.config.eval_args import check_eval_args
 from recbole_hnlm.config.renamed import RENAMED
+from recbole_hnlm.evaluator.registry import metric_classes
 from recbole_hnlm.utils.errors import DataError
 from recbole_hnlm.utils.names import closest
 from recbole_hnlm.utils.paths import recbole_downloads
@@ -123,7 +123,7 @@ def check_model(model_class: Any, name: str) -> list[str]:
 
 def _is_cut(metric: str) -> bool:
     """Whether a metric is reported per cut-off, as in ``recall@10``."""
-    return bool({"rec.topk", "rec.items"} & set(metrics_dict[metric].metric_need))
+    return bool({"rec.topk", "rec.items"} & set(metric_classes()[metric].metric_need))
 
 
 def _check_topk(topk: Any) -> list[str]:
@@ -141,13 +141,13 @@ def check_metrics(config: Mapping[str, Any]) -> list[str]:
     problems = _check_topk(topk)
     if not isinstance(metrics, list) or not metrics:
         return [*problems, f"metrics: expected a list such as [Recall,NDCG], got {shown(metrics)}"]
-    display = {cls.__name__.lower(): cls.__name__ for cls in metrics_dict.values()}
-    unknown = [str(name) for name in metrics if str(name).lower() not in metric_types]
+    display = {cls.__name__.lower(): cls.__name__ for cls in metric_classes().values()}
+    unknown = [str(name) for name in metrics if str(name).lower() not in metric_classes()]
     problems += [
         f"metrics: there is no metric {_name(name)}{nearest(name, display.values())}" for name in unknown[:_MOST_NAMED]
     ]
     names = [str(name).lower() for name in metrics if str(name) not in unknown]
-    if len({metric_types[name] for name in names}) > 1:
+    if len({metric_classes()[name].metric_type for name in names}) > 1:
         problems.append("metrics: ranking metrics and value metrics (AUC, LogLoss, MAE, RMSE) cannot be mixed")
     if problems:
         return problems
@@ -163,7 +163,7 @@ def _check_modes(config: Mapping[str, Any], names: list[str]) -> list[str]:
     eval_args = config.get("eval_args")
     mode = eval_args.get("mode", "full") if isinstance(eval_args, dict) else "full"
     modes = mode.values() if isinstance(mode, dict) else [mode]
-    is_value = metric_types[names[0]] == EvaluatorType.VALUE
+    is_value = metric_classes()[names[0]].metric_type == EvaluatorType.VALUE
     if is_value and "full" in modes:
         return ["metrics: value metrics (AUC, LogLoss, MAE, RMSE) need eval_args mode labeled or uniN, got full"]
     if is_value and int(config.get("world_size") or 1) > 1 and set(modes) != {"labeled"}:

@@ -29,6 +29,7 @@ from recbole_hnlm.config.normalize import normalize
 from recbole_hnlm.config.reading import given_unread, unread_text
 from recbole_hnlm.config.settings import HNLMSettings, setting_names, settings_of
 from recbole_hnlm.config.value_checks import check_files, check_packages, check_training, check_types
+from recbole_hnlm.evaluator.registry import metric_classes, recboles_metrics_only
 from recbole_hnlm.utils.errors import ConfigError
 from recbole_hnlm.utils.paths import properties_dir
 from recbole_hnlm.utils.registry import (
@@ -279,9 +280,11 @@ class Config(RecBoleConfig):
         if problems:
             raise ConfigError("; ".join(problems))
         try:
-            super()._set_default_parameters()
+            with recboles_metrics_only(final):
+                super()._set_default_parameters()
         except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
             raise ConfigError(f"RecBole refuses the configuration: {error}") from error
+        final["valid_metric_bigger"] = not metric_classes()[final["valid_metric"].partition("@")[0].lower()].smaller
 
     def _problems(self) -> list[str]:
         final, external = self.final_config_dict, self.external_config_dict

@@ -6,9 +6,9 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from recbole.evaluator.register import metric_types
 from recbole.utils import EvaluatorType
 
+from recbole_hnlm.evaluator.registry import metric_classes
 from recbole_hnlm.utils.values import shown
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def _mode_problems(mode: Any, config: Mapping[str, Any], inter_columns: Mapping[
         return []
     metrics = config.get("metrics")
     names = [str(name).lower() for name in metrics] if isinstance(metrics, list) else []
-    if any(metric_types.get(name) == EvaluatorType.RANKING for name in names):
+    classes = metric_classes()
+    if any(name in classes and classes[name].metric_type == EvaluatorType.RANKING for name in names):
         return [
             "eval_args mode labeled goes with value metrics: --metrics=AUC,LogLoss --valid_metric=AUC; for ranking metrics use "
             "mode full or uniN"

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from recbole.evaluator import Collector
 
+from recbole_hnlm.evaluator.registry import MetricRegister, recboles_metrics_only
+
 __all__ = ["RepairedCollector", "interleave"]
 
 
@@ -42,7 +44,9 @@ class RepairedCollector(Collector):
     """
 
     def __init__(self, config: Any) -> None:
-        super().__init__(config)
+        with recboles_metrics_only(config.final_config_dict):
+            super().__init__(config)
+        self.register = MetricRegister(config)
         self._total_rows = 0
         self.latest_topk: torch.Tensor | None = None
 

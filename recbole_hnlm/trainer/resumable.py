@@ -13,6 +13,7 @@ from recbole.utils import init_seed, set_color
 from recbole_hnlm import __version__
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.evaluator.collector import RepairedCollector
+from recbole_hnlm.evaluator.registry import MetricEvaluator, recboles_metrics_only
 from recbole_hnlm.trainer.checkpoint import (
     changed_counters,
     decode,
@@ -68,7 +69,9 @@ class ResumableTraining:
     false_negatives: FalseNegativeCounter | None = None
 
     def __init__(self, config: Any, model: Any) -> None:
-        super().__init__(config, model)  # type: ignore[call-arg]
+        with recboles_metrics_only(config.final_config_dict):
+            super().__init__(config, model)  # type: ignore[call-arg]
+        self.evaluator = MetricEvaluator(config)
         # RecBole caps eval_step before its trainer of models that are counted, not trained, sets its one epoch: Pop would
         # never be evaluated.
         self.eval_step = min(self.eval_step, self.epochs)
