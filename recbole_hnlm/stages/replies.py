@@ -115,6 +115,8 @@ def _runs(artifact: JsonlArtifact, inputs: str) -> int:
 
 
 def _ask_and_write(session: StageSession, job: ReplyJob, artifact: JsonlArtifact, inputs: str) -> StageCounts:
+    if artifact.was_made_from(inputs):
+        _logger.warning("%s is missing, damaged or was edited: it is made again, with the replies of the cache", artifact.path)
     result = ask(
         session.backend,
         job.prompts,
