@@ -35,8 +35,8 @@ class TensorArtifact(Artifact):
             names: of tensors that must be there.
 
         Raises:
-            ArtifactError: as :meth:`read_bytes`; or the file is no safetensors file, lacks a tensor or holds numbers that are not
-                finite.
+            ArtifactError: as :meth:`read_bytes`; or the file is no safetensors file, lacks a tensor or holds numbers that are
+                not finite.
         """
         try:
             tensors = load(self.read_bytes())
