@@ -61,4 +61,4 @@ def require_one_line(error):
     assert "\n" not in line
     assert "\x1b" not in line
     assert len(line) < 900, line
-    assert any(word in line for word in ("again", "delete", "use ", "resume", "expected", "choose", "give ")), line
+    assert any(word in line for word in ("again", "delete", "use ", "resume", "expected", "choose", "give ", "run ")), line

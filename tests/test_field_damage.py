@@ -63,8 +63,12 @@ def copies(stopped, workdir):
     return workdir, {**keys, **here}, expected
 
 
+def resuming(folder, keys):
+    return Config("BPR", "tiny", config_dict={**keys, "resume": str(folder / "x.last.pth")})
+
+
 def resume(folder, keys):
-    return run(Config("BPR", "tiny", config_dict={**keys, "resume": str(folder / "x.last.pth")})).record
+    return run(resuming(folder, keys)).record
 
 
 def evaluate(folder, keys):
@@ -150,6 +154,13 @@ def test_no_damaged_field_is_used(copies, use, field):
     # Where a run goes on, it takes seconds: fewer values.
     unused = field in FREE or (field, use) in {("split_fingerprint", evaluate), ("config", resume)}
     values = {GONE: None, **other_values(whole[field])}
+    if use is resume and not unused:
+        # A run that ends before anything is loaded leaves its configuration as it was.
+        config = resuming(folder, keys)
+
+        def use(*_):
+            return run(config).record
+
     for name, value in {name: values[name] for name in ("text", "dict")}.items() if unused else values.items():
         content = copy.copy(whole)
         if name == GONE:
@@ -158,7 +169,8 @@ def test_no_damaged_field_is_used(copies, use, field):
             content[field] = value
         torch.save(content, path)
         found = outcome(use, folder, keys)
-        assert found == (expected[use] if unused and found is not None else None), name
+        # A field that this use does not read may be refused for its type all the same.
+        assert found in ([expected[use]] if field in FREE else [None, expected[use]] if unused else [None]), name
 
 
 def inner_places(value, path=()):

@@ -21,7 +21,7 @@ import numpy as np
 from recbole_hnlm.data.store_format import REBUILD_STORE, StoreIdentity, StoreKind, integer_keys, sampled_digest
 from recbole_hnlm.data.store_writer import VectorStoreWriter
 from recbole_hnlm.utils.errors import ArtifactError
-from recbole_hnlm.utils.files import MANIFEST_FORMAT, file_digest, read_json, read_manifest, require_entries
+from recbole_hnlm.utils.files import BROKEN_ARRAY, MANIFEST_FORMAT, file_digest, read_json, read_manifest, require_entries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,11 +86,12 @@ class VectorStore:
         manifest = _manifest_of(folder)
         for name, value in {"format": MANIFEST_FORMAT, **asdict(expected)}.items():
             _check(folder, name, manifest.get(name), value)
-        require_entries(manifest, folder / "manifest.json", _ENTRIES, REBUILD_STORE.format(folder=folder))
+        remedy = REBUILD_STORE.format(folder=folder)
+        require_entries(manifest, folder / "manifest.json", _ENTRIES, remedy)
         dim, count, digests = manifest["dim"], manifest["count"], manifest["sha256"]
         names = ["keys.npy", *(f"tokens_{column}.json" for column in range(expected.key_columns))]
         for name in names:
-            _check(folder, f"SHA-256 of {name}", file_digest(folder / name), digests.get(name))
+            _check(folder, f"SHA-256 of {name}", file_digest(folder / name, remedy), digests.get(name))
         tables = [[str(token) for token in read_json(folder / name)] for name in names[1:]]
         keys = _load(folder / "keys.npy", None)
         _check(folder, "shape of keys.npy", list(keys.shape), [count, expected.key_columns])
@@ -188,6 +189,6 @@ def _load(path: Path, mmap_mode: Literal["r"] | None) -> NDArray[Any]:
     """Load an array without ever unpickling."""
     try:
         array: NDArray[Any] = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
-    except (OSError, ValueError, EOFError, OverflowError, MemoryError) as error:
+    except BROKEN_ARRAY as error:
         raise ArtifactError(f"{path} is corrupt ({error}); {REBUILD_STORE.format(folder=path.parent)}") from error
     return array

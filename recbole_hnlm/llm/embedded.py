@@ -122,7 +122,7 @@ def _is_intact(folder: Path) -> bool:
     try:
         hashes = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["files"]
         return bool(hashes) and all(_file_hash(folder / name) == expected for name, expected in hashes.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 

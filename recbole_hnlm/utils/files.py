@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import tokenize
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = [
+    "BROKEN_ARRAY",
     "MANIFEST_FORMAT",
     "Artifact",
     "JsonlArtifact",
@@ -48,6 +50,8 @@ __all__ = [
 MANIFEST_FORMAT = 2
 _SEAL = "manifest_sha256"
 _BLOCK_BYTES = 1 << 20
+#: What NumPy raises on a file that is no array of its own: it tokenizes and evaluates the header.
+BROKEN_ARRAY = (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError, TypeError, OverflowError, MemoryError)
 # How the writers of torch (two ways) and of safetensors put a failed write.
 _WRITER_MARKS = ("unexpected pos", "PytorchStreamWriter", "Error while serializing: I/O error")
 _logger = logging.getLogger(__name__)
@@ -172,8 +176,12 @@ def read_json(path: Path, remedy: str = "delete its folder and run the stage aga
         raise ArtifactError(f"{path} is corrupt ({error}); {remedy}") from error
 
 
-def file_digest(path: Path) -> str:
+def file_digest(path: Path, remedy: str = "check that it is there and may be read, then run again") -> str:
     """SHA-256 of a file in hex, read in blocks.
+
+    Args:
+        path: the file.
+        remedy: what to do when it cannot be read; ends the error's line.
 
     Raises:
         ArtifactError: the file cannot be read.
@@ -184,7 +192,7 @@ def file_digest(path: Path) -> str:
             while block := file.read(_BLOCK_BYTES):
                 digest.update(block)
     except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
+        raise ArtifactError(f"cannot read {path}: {error.strerror}; {remedy}") from error
     return digest.hexdigest()
 
 
@@ -402,7 +410,7 @@ def refuse_objects(path: Path) -> None:
     """
     try:
         np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except BROKEN_ARRAY as error:
         raise DataError(
             f"{path} is not a plain array of numbers (it may hold a pickle, which runs code) and is not loaded; write it with "
             "numpy.save from an array of floats"
