@@ -10,7 +10,8 @@ from torch import distributed as dist
 
 from recbole_hnlm.finetune import objective as objective_module
 from recbole_hnlm.finetune.adapter_files import read_manifest
-from recbole_hnlm.finetune.loop import _require_own_form, complete_checkpoints
+from recbole_hnlm.finetune.checkpoints import complete_checkpoints
+from recbole_hnlm.finetune.loop import _require_own_form
 from recbole_hnlm.llm.model_loading import load_model
 from recbole_hnlm.llm.sharding import copy_whole, require_fsdp, whole
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError

@@ -16,9 +16,9 @@ from recbole_hnlm.finetune import loop as finetune_module
 from recbole_hnlm.finetune import lora
 from recbole_hnlm.finetune import objective as objective_module
 from recbole_hnlm.finetune.adapter_files import load_adapter, read_manifest
+from recbole_hnlm.finetune.checkpoints import complete_checkpoints, remove_incomplete
 from recbole_hnlm.finetune.evaluation import choose_heldout_users, ranking_metrics, target_ranks
 from recbole_hnlm.finetune.inference import PairOrder, encode_items, encode_pairs
-from recbole_hnlm.finetune.loop import complete_checkpoints
 from recbole_hnlm.finetune.objective import FinetuneObjective, TripleCollator
 from recbole_hnlm.finetune.prompting import pad_sequences
 from recbole_hnlm.finetune.report import draw_curve, evaluate_finetuning, summary_table
@@ -26,6 +26,7 @@ from recbole_hnlm.finetune.vectors import finetuned_identity
 from recbole_hnlm.semantics.pipeline import build_semantics, run_stage
 from recbole_hnlm.stages.kinds import store_folder
 from recbole_hnlm.utils.errors import ArtifactError, BackendError, ConfigError, HNLMError, MissingDependencyError
+from recbole_hnlm.utils.files import write_manifest
 
 
 def state_of(finetuned):
@@ -169,10 +170,79 @@ def test_the_curve_of_a_killed_tuning_begins_where_the_tuning_did(tmp_path, monk
             make_finetuned(tmp_path).ensure(evaluate_every=1, show_progress=False)
     # Steps 1 to 4 were evaluated, the checkpoint is that of step 3.
     going_on = make_finetuned(tmp_path)
-    assert [point["step"] for point in json.loads((going_on._work / "curve.json").read_text())] == [1, 2, 3, 4]
+    assert [point["step"] for point in json.loads((going_on._work / "curve.json").read_text())["evaluations"]] == [1, 2, 3, 4]
     manifest = going_on.ensure(evaluate_every=2, show_progress=False)
     assert [point["step"] for point in manifest["recall"]] == [1, 2, 3, 4]
     assert not list(going_on._work.glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """Folder of a fine-tuning killed in step 5, with checkpoints of steps 2 and 4, and what one that was not killed learned."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    whole = make_finetuned(folder, artifact_dir=str(folder / "whole"), finetune_save_steps=2)
+    whole.ensure(show_progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(patch, 5)
+        with pytest.raises(Killed):
+            make_finetuned(folder, finetune_save_steps=2).ensure(show_progress=False)
+    return folder, state_of(whole)
+
+
+DAMAGES = {
+    "half": lambda content: content[: len(content) // 2],
+    "empty": lambda content: b"",
+    "one byte": lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
+    "garbage": lambda content: b"\xff garbage",
+    "deep": lambda content: b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        *((name, "half") for name in ("trained.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth")),
+        *(("trainer_state.json", damage) for damage in DAMAGES),
+        *(("files.json", damage) for damage in DAMAGES),
+        *((("trained.safetensors", damage)) for damage in ("empty", "one byte", "garbage", "gone")),
+        ("optimizer.pt", "gone"),
+    ],
+)
+def test_a_damaged_checkpoint_of_a_tuning_is_deleted_with_one_line(interrupted, tmp_path, caplog, name, damage):
+    source = next((interrupted[0]).glob("**/checkpoint-4")).parent
+    shutil.copytree(source, tmp_path / "work")
+    path = tmp_path / "work" / "checkpoint-4" / name
+    path.unlink() if damage == "gone" else path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    assert [found.name for found in remove_incomplete(tmp_path / "work")] == ["checkpoint-2"]
+    assert sorted(found.name for found in (tmp_path / "work").glob("checkpoint-*")) == ["checkpoint-2"]
+    (line,) = caplog.messages
+    assert "checkpoint-4 is deleted, and its steps are done again" in line
+    assert name in line
+    assert len(line) < 700
+
+
+def test_a_tuning_goes_on_from_the_checkpoint_before_a_damaged_one(interrupted, tmp_path):
+    folder, whole = interrupted
+    going_on = make_finetuned(folder, finetune_save_steps=2)
+    weights = going_on._work / "checkpoint-4" / "trained.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
+    going_on.ensure(show_progress=False)
+    found = state_of(make_finetuned(folder, finetune_save_steps=2))
+    assert all(torch.equal(whole[name], found[name]) for name in whole)
+
+
+def test_a_damaged_curve_of_a_killed_tuning_is_one_line(tmp_path, monkeypatch):
+    finetuned = make_finetuned(tmp_path)
+    monkeypatch.setattr("recbole_hnlm.finetune.run.complete_checkpoints", lambda _: [Path("checkpoint-3")])
+    write_manifest(finetuned._work / "curve.json", {"evaluations": [{"step": 1}, {"step": 4}]})
+    assert finetuned._kept_curve() == [{"step": 1}]
+    content = (finetuned._work / "curve.json").read_bytes()
+    for damaged in (*(damage(content) for damage in DAMAGES.values()), b"[3]", content.replace(b"1", b"2"), b'[{"step": "x"}]'):
+        (finetuned._work / "curve.json").write_bytes(damaged)
+        with pytest.raises(ArtifactError, match=r"curve\.json is corrupt.*delete that file") as error:
+            finetuned._kept_curve()
+        assert "\n" not in str(error.value)
 
 
 def test_a_loss_that_is_no_number_stops_with_the_step_and_keeps_the_checkpoint(tmp_path, monkeypatch):

@@ -294,7 +294,7 @@ def test_a_store_with_swapped_rows_is_refused_when_training_asks_for_it(tmp_path
         build(context)
 
 
-def test_an_edited_reply_file_is_refused_by_show_and_renewed_by_its_stage(tmp_path):
+def test_an_edited_reply_file_is_refused_by_show_and_renewed_by_its_stage(tmp_path, caplog):
     context = make_context(tmp_path, block_pairs())
     build(context)
     path = context.split_artifacts / "profiles_users.jsonl"
@@ -304,6 +304,7 @@ def test_an_edited_reply_file_is_refused_by_show_and_renewed_by_its_stage(tmp_pa
         show_user(context, "u1")
     run_stage(context, "profile", backend=NoBackend())
     assert path.read_text() == original
+    assert [f"{path} is missing, damaged or was edited" in line for line in caplog.messages].count(True) == 1
 
 
 CHILD = """

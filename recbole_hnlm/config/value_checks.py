@@ -198,5 +198,5 @@ def check_files(model: str, config: Mapping[str, Any], folder: Path) -> list[str
         try:
             torch.load(path, map_location="meta", weights_only=True)
         except Exception as error:
-            problems.append(f"{key}: {path} is not a checkpoint of tensors alone: {shown(str(error).splitlines()[0])}")
+            problems.append(f"{key}: {path} is not a checkpoint of tensors alone: {shown(' '.join(str(error).split()))}")
     return problems

@@ -41,7 +41,7 @@ _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Ru
 _logger = logging.getLogger(__name__)
 
 
-def ensure_dataset(name: str, folder: Path, expected: Sequence[str]) -> bool:
+def ensure_dataset(name: str, folder: Path, expected: Sequence[str], *, show_progress: bool = True) -> bool:
     """Download a dataset that RecBole knows, unless its folder is there.
 
     Processes that want the same dataset at once, such as the ranks of a launch, wait for the first one.
@@ -50,6 +50,7 @@ def ensure_dataset(name: str, folder: Path, expected: Sequence[str]) -> bool:
         name: name of the dataset.
         folder: where its atomic files go, ``<data_path>/<name>``.
         expected: names of the files that must be in it, such as ``yelp.inter``.
+        show_progress: whether to show a progress bar.
 
     Returns:
         Whether it was downloaded now.
@@ -67,7 +68,7 @@ def ensure_dataset(name: str, folder: Path, expected: Sequence[str]) -> bool:
         with exclusive_writer(place):
             if folder.exists():
                 return False
-            _download(name, url, folder, expected, place / "work")
+            _download(name, url, folder, expected, place / "work", show_progress=show_progress)
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"cannot write dataset {name} to {folder}: {reason}; {_AGAIN}, or with another --data_path") from error
@@ -75,13 +76,13 @@ def ensure_dataset(name: str, folder: Path, expected: Sequence[str]) -> bool:
     return True
 
 
-def _download(name: str, url: str, folder: Path, expected: Sequence[str], work: Path) -> None:
+def _download(name: str, url: str, folder: Path, expected: Sequence[str], work: Path, *, show_progress: bool) -> None:
     archive, files = work / "archive.zip", work / "files"
     # Whatever is there was left by a killed process: the lock is ours.
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     try:
-        fetch(url, archive)
+        fetch(url, archive, show_progress=show_progress)
         unpack(archive, files, url)
         _rename(files, PurePosixPath(urlsplit(url).path).stem, name)
         missing = [wanted for wanted in expected if not (files / wanted).is_file()]
@@ -93,12 +94,13 @@ def _download(name: str, url: str, folder: Path, expected: Sequence[str], work: 
         shutil.rmtree(work, ignore_errors=True)
 
 
-def fetch(url: str, target: Path) -> None:
-    """Download a file, with a progress bar; its size must be the one that the server states.
+def fetch(url: str, target: Path, *, show_progress: bool = True) -> None:
+    """Download a file, with a progress bar unless it is not wanted; its size must be the one that the server states.
 
     Args:
         url: http or https.
         target: a file in an existing folder.
+        show_progress: whether to show the bar.
 
     Raises:
         DataError: no such file, a server that is dead, stays silent for a minute or breaks off, or too little room on the disk.
@@ -114,7 +116,8 @@ def fetch(url: str, target: Path) -> None:
         stated = response.headers.get("Content-Length")
         size = int(stated) if stated is not None and stated.isdigit() else None
         _require_room(target.parent, size or 0, url)
-        with tqdm(total=size, unit="B", unit_scale=True, desc=f"downloading {Path(urlsplit(url).path).name}") as bar:
+        description = f"downloading {Path(urlsplit(url).path).name}"
+        with tqdm(total=size, unit="B", unit_scale=True, desc=description, disable=not show_progress) as bar:
             received = _copy(response, file, url, bar)
     if size is not None and received != size:
         raise DataError(f"the download of {url} broke off after {received:,} of {size:,} bytes; {_AGAIN}")

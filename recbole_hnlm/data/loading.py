@@ -97,7 +97,8 @@ def _download_if_absent(config: Config) -> None:
         ConfigError: the files lack columns that the configuration names.
     """
     name, folder = config["dataset"], Path(config["data_path"])
-    if ensure_dataset(name, folder, interaction_files(name, config.final_config_dict)):
+    expected = interaction_files(name, config.final_config_dict)
+    if ensure_dataset(name, folder, expected, show_progress=bool(config["show_progress"])):
         problems = check_dataset(name, {**config.final_config_dict, "data_path": str(folder.parent)}, config.model_class)
         if problems:
             raise ConfigError("; ".join(problems))

@@ -21,7 +21,7 @@ import numpy as np
 from recbole_hnlm.data.store_format import REBUILD_STORE, StoreIdentity, StoreKind, integer_keys, sampled_digest
 from recbole_hnlm.data.store_writer import VectorStoreWriter
 from recbole_hnlm.utils.errors import ArtifactError
-from recbole_hnlm.utils.files import MANIFEST_FORMAT, file_digest, read_json, read_manifest
+from recbole_hnlm.utils.files import BROKEN_ARRAY, MANIFEST_FORMAT, file_digest, read_json, read_manifest, require_entries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 __all__ = ["StoreIdentity", "StoreKind", "VectorStore", "VectorStoreWriter"]
 
 _FULL_CHECK_BYTES = 256 << 20
+_ENTRIES = {
+    **{"dim": int, "count": int, "sha256": dict},
+    **{"vectors_bytes": int, "vectors_sha256": str, "vectors_sampled_sha256": str},
+}
 
 
 class VectorStore:
@@ -82,10 +86,12 @@ class VectorStore:
         manifest = _manifest_of(folder)
         for name, value in {"format": MANIFEST_FORMAT, **asdict(expected)}.items():
             _check(folder, name, manifest.get(name), value)
+        remedy = REBUILD_STORE.format(folder=folder)
+        require_entries(manifest, folder / "manifest.json", _ENTRIES, remedy)
         dim, count, digests = manifest["dim"], manifest["count"], manifest["sha256"]
         names = ["keys.npy", *(f"tokens_{column}.json" for column in range(expected.key_columns))]
         for name in names:
-            _check(folder, f"SHA-256 of {name}", file_digest(folder / name), digests[name])
+            _check(folder, f"SHA-256 of {name}", file_digest(folder / name, remedy), digests.get(name))
         tables = [[str(token) for token in read_json(folder / name)] for name in names[1:]]
         keys = _load(folder / "keys.npy", None)
         _check(folder, "shape of keys.npy", list(keys.shape), [count, expected.key_columns])
@@ -170,7 +176,9 @@ def _manifest_of(folder: Path) -> dict[str, Any]:
 
 def _check(folder: Path, field: str, found: object, expected: object) -> None:
     if found != expected:
-        raise ArtifactError(f"{folder}: {field} is {found!r}, expected {expected!r}; {REBUILD_STORE.format(folder=folder)}")
+        raise ArtifactError(
+            f"{folder}: {field} is {repr(found)[:80]}, expected {repr(expected)[:80]}; {REBUILD_STORE.format(folder=folder)}"
+        )
 
 
 def _size(path: Path) -> int:
@@ -181,6 +189,6 @@ def _load(path: Path, mmap_mode: Literal["r"] | None) -> NDArray[Any]:
     """Load an array without ever unpickling."""
     try:
         array: NDArray[Any] = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except BROKEN_ARRAY as error:
         raise ArtifactError(f"{path} is corrupt ({error}); {REBUILD_STORE.format(folder=path.parent)}") from error
     return array

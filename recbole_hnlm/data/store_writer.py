@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any
@@ -12,8 +13,9 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from recbole_hnlm.data.store_format import REBUILD_STORE, integer_keys, sampled_digest
+from recbole_hnlm.data.store_progress import PROGRESS_NAME, Progress, RowFile
 from recbole_hnlm.utils.errors import ArtifactError
-from recbole_hnlm.utils.files import disk_errors_reported, file_digest, read_json, write_json, write_manifest
+from recbole_hnlm.utils.files import disk_errors_reported, file_digest, write_json, write_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,12 +28,15 @@ if TYPE_CHECKING:
 
 __all__ = ["VectorStoreWriter", "remove_store"]
 
+_logger = logging.getLogger(__name__)
+
 
 class VectorStoreWriter:
     """Writes a store in chunks, into ``<folder>.partial``; memory does not grow with the number of vectors.
 
-    A progress mark follows each chunk. A writer for the same identity and tables that finds such a folder continues behind the
-    last mark (:attr:`count`); anything else in its place is deleted. Use as a context manager, then :meth:`finish`.
+    The digest of each chunk is noted once it is on disk. A writer for the same identity and tables that finds such a folder
+    compares every chunk with its digest and continues behind the last one before the first that differs (:attr:`count`), with a
+    warning where chunks are lost; anything else in its place is deleted. Use as a context manager, then :meth:`finish`.
 
     Args:
         folder: where the finished store goes.
@@ -51,20 +56,34 @@ class VectorStoreWriter:
         self._tables = [list(table) for table in tables]
         self.count = 0
         self._files: list[IO[bytes]] = []
+        described = {"identity": asdict(identity), "dim": dim, "tables": self._tables_digest()}
+        self._progress = Progress(self.partial, described, self._row_files())
 
     def __enter__(self) -> VectorStoreWriter:
         with disk_errors_reported(self.partial):
-            self.count = self._marked_count()
+            self._progress.verify()
+            self.count = self._progress.rows
+            self._report_damage()
             if not self.count:
                 remove_store(self.partial)
                 self.partial.mkdir(parents=True)
-                for column, table in enumerate(self._tables):
-                    write_json(self.partial / f"tokens_{column}.json", table)
-            for path, (dtype, width) in zip((self.vectors_path, self.keys_path), self._layouts, strict=True):
-                self._files.append(self._open_at_mark(path, _npy_header(dtype, 0, width), width * int(dtype[-1])))
-            if not self.count:
-                self._mark()
+            for file, (dtype, width) in zip(self._row_files(), self._layouts, strict=True):
+                self._files.append(self._open_behind(file, _npy_header(dtype, 0, width)))
+            self._progress.open()
         return self
+
+    def _report_damage(self) -> None:
+        if self._progress.damage is None:
+            return
+        file = self._row_files()[0]
+        found = max(0, file.size() - file.header_bytes) // file.row_bytes if file.row_bytes else 0
+        _logger.warning(
+            "the unfinished store %s is damaged (%s): %s rows of it are whole and kept, %s are computed again",
+            self.partial,
+            self._progress.damage,
+            f"{self.count:,}",
+            f"{max(0, found - self.count):,}",
+        )
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
@@ -74,11 +93,18 @@ class VectorStoreWriter:
         for file in self._files:
             file.close()
         self._files = []
+        self._progress.close()
 
     @property
     def _layouts(self) -> tuple[tuple[str, int], tuple[str, int]]:
         """Element type and row width of the vectors and of the keys."""
         return ("<f2", self.dim), ("<i4", self.identity.key_columns)
+
+    def _row_files(self) -> list[RowFile]:
+        return [
+            RowFile(path, len(_npy_header(dtype, 0, width)), width * int(dtype[-1]))
+            for path, (dtype, width) in zip((self.vectors_path, self.keys_path), self._layouts, strict=True)
+        ]
 
     @property
     def vectors_path(self) -> Path:
@@ -91,7 +117,7 @@ class VectorStoreWriter:
         return self.partial / "keys.npy"
 
     def append(self, keys: NDArray[np.integer[Any]], vectors: NDArray[np.floating[Any]]) -> None:
-        """Write a chunk and mark the progress.
+        """Write a chunk, then note its digest.
 
         Args:
             keys: ``[n, K]`` indices into the token tables.
@@ -118,14 +144,13 @@ class VectorStoreWriter:
                 f"number in float16, first for {' / '.join(first)}; choose another text_encoder or check its weights"
             )
         with disk_errors_reported(self.partial):
-            vectors_file, keys_file = self._files
-            vectors_file.write(halves.tobytes())
-            keys_file.write(np.ascontiguousarray(keys, dtype="<i4").tobytes())
-            for file in self._files:
+            blocks = [halves.tobytes(), np.ascontiguousarray(keys, dtype="<i4").tobytes()]
+            for file, block in zip(self._files, blocks, strict=True):
+                file.write(block)
                 file.flush()
                 os.fsync(file.fileno())
-            self.count += len(keys)
-            self._mark()
+            self._progress.add(blocks, len(keys))
+            self.count = self._progress.rows
 
     def finish(self) -> None:
         """Complete the files, write the manifest and put the store in place of an older one.
@@ -143,13 +168,16 @@ class VectorStoreWriter:
             keys = np.load(self.keys_path, mmap_mode="r", allow_pickle=False)
             _refuse_duplicates(integer_keys(keys, [len(table) for table in self._tables]), self.partial)
             del keys
+            for column, table in enumerate(self._tables):
+                write_json(self.partial / f"tokens_{column}.json", table)
             write_manifest(self.partial / "manifest.json", self._manifest())
-            (self.partial / "progress.json").unlink()
             retired = self.folder.with_name(self.folder.name + ".old")
             remove_store(retired)
             if self.folder.exists():
                 self.folder.rename(retired)
             self.partial.rename(self.folder)
+            # Only now, so that a process that is killed before finds its rows again.
+            (self.folder / PROGRESS_NAME).unlink()
             remove_store(retired)
 
     def _manifest(self) -> dict[str, Any]:
@@ -164,35 +192,22 @@ class VectorStoreWriter:
             "vectors_sampled_sha256": sampled_digest(self.vectors_path, self.count, self.dim * 2),
         }
 
-    def _mark(self) -> None:
-        progress = {"identity": asdict(self.identity), "dim": self.dim, "tables": self._tables_digest(), "count": self.count}
-        write_json(self.partial / "progress.json", progress)
-
     def _tables_digest(self) -> str:
         digest = hashlib.sha256()
         for table in self._tables:
             digest.update(repr(table).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
 
-    def _marked_count(self) -> int:
-        """Rows that an interrupted writer of the same store marked as written; 0 if there is none."""
-        mark = self.partial / "progress.json"
-        if not mark.exists():
-            return 0
-        progress = read_json(mark)
-        own = {"identity": asdict(self.identity), "dim": self.dim, "tables": self._tables_digest()}
-        return int(progress["count"]) if {name: progress.get(name) for name in own} == own else 0
-
-    def _open_at_mark(self, path: Path, header: bytes, row_bytes: int) -> IO[bytes]:
-        """Open a file for writing behind the marked rows; the header's final shape comes with :meth:`finish`."""
+    def _open_behind(self, file: RowFile, header: bytes) -> IO[bytes]:
+        """Open a file for writing behind the rows that are kept; the header's final shape comes with :meth:`finish`."""
         if not self.count:
-            file: IO[bytes] = path.open("wb")
-            file.write(header)
-            return file
-        file = path.open("r+b")
-        file.truncate(len(header) + self.count * row_bytes)
-        file.seek(0, os.SEEK_END)
-        return file
+            stream: IO[bytes] = file.path.open("wb")
+            stream.write(header)
+            return stream
+        stream = file.path.open("r+b")
+        stream.truncate(file.end_of(self.count))
+        stream.seek(0, os.SEEK_END)
+        return stream
 
 
 def _npy_header(dtype: str, rows: int, width: int) -> bytes:

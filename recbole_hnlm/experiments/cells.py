@@ -49,6 +49,7 @@ class Cell:
         dataset: name of the dataset; None takes it from the files.
         config_files: YAML files.
         code: the digest of the code in ``id``; empty where it is not known.
+        show_progress: whether the comparison shows its progress bar.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Cell:
     dataset: str | None
     config_files: tuple[str, ...]
     code: str = ""
+    show_progress: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for another process."""

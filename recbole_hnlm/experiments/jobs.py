@@ -88,7 +88,8 @@ def run_cells(folder: Path, cells: Sequence[Cell], jobs: int, done: int = 0) -> 
     waiting, running = deque(cells), list[_Job]()
     environment = worker_environment(jobs, available_cores(), os.environ)
     (folder / "log").mkdir(parents=True, exist_ok=True)
-    with tqdm(total=done + len(cells), initial=done, desc="cells", unit="cell") as bar:
+    shown = all(cell.show_progress for cell in cells)
+    with tqdm(total=done + len(cells), initial=done, desc="cells", unit="cell", disable=not shown) as bar:
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:

@@ -121,7 +121,8 @@ def _cells(request: PlanRequest, frame: _Frame, method: Method, point: Mapping[s
         split_seed = seed if request.vary_split else frame.seeds[0] if frame.split is None else frame.split
         identity, code = cell_id(config, method, seed, split_seed), code_digest(config)
         own = {**keys, "seed": seed, "split_seed": split_seed}
-        cells.append(Cell(identity, method, seed, split_seed, own, request.dataset, request.config_files, code))
+        shown = bool(config["show_progress"])
+        cells.append(Cell(identity, method, seed, split_seed, own, request.dataset, request.config_files, code, shown))
     return cells
 
 

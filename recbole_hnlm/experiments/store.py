@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recbole_hnlm.utils.errors import ArtifactError
-from recbole_hnlm.utils.files import file_digest, replacing, text_digest
+from recbole_hnlm.utils.files import BROKEN_ARRAY, file_digest, replacing, text_digest
 from recbole_hnlm.utils.values import plain
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def read_cell(folder: Path, cell: Cell) -> FinishedCell:
         with np.load(table, allow_pickle=False) as arrays:
             users = arrays["users"]
             values = {name: arrays[name] for name in arrays.files if name != "users"}
-    except (OSError, ValueError, AttributeError, KeyError, RecursionError) as error:
+    except (ArtifactError, *BROKEN_ARRAY, AttributeError, KeyError, RecursionError) as error:
         raise ArtifactError(
             f"cell {cell.id} in {described.parent} cannot be used: {error}; its files are set aside and it runs again"
         ) from error

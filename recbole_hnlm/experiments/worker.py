@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -19,7 +20,7 @@ from recbole_hnlm.experiments.cells import Cell, code_digest
 from recbole_hnlm.experiments.methods import metrics_of
 from recbole_hnlm.experiments.store import write_cell
 from recbole_hnlm.quick_start.runner import run
-from recbole_hnlm.trainer.resumable import LAST_SUFFIX, best_beside
+from recbole_hnlm.trainer.resumable import LAST_SUFFIX, best_beside, read_resumable
 from recbole_hnlm.utils.errors import USER_ERROR_EXIT_CODE, ArtifactError, DataError, HNLMError
 from recbole_hnlm.utils.logger import quiet_recbole
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["main", "run_cell"]
+
+_LOGGER = logging.getLogger("recbole_hnlm")
 
 
 def run_cell(folder: Path, cell: Cell, at_once: int = 1) -> None:
@@ -49,7 +52,7 @@ def run_cell(folder: Path, cell: Cell, at_once: int = 1) -> None:
         "show_progress": False,
     }
     last = checkpoints / f"{cell.id}{LAST_SUFFIX}"
-    if last.is_file() and best_beside(last).is_file():
+    if _can_continue(last):
         keys["resume"] = str(last)
     config = Config(cell.method.runs, cell.dataset, list(cell.config_files), keys, strict=False)
     if cell.code and cell.code != code_digest(config):
@@ -69,6 +72,18 @@ def run_cell(folder: Path, cell: Cell, at_once: int = 1) -> None:
     record = {**result.record, "cells_at_once": at_once}
     write_cell(folder, cell.id, record, kept["users"], kept["values"])
     shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def _can_continue(last: Path) -> bool:
+    """Whether both checkpoints of a killed cell are there and whole; with one line, and training from the start, where not."""
+    if not (last.is_file() and best_beside(last).is_file()):
+        return False
+    try:
+        read_resumable(last)
+    except ArtifactError as error:
+        _LOGGER.warning("the cell is trained from the start: %s", error)
+        return False
+    return True
 
 
 def _end_with_parent() -> None:

@@ -6,14 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 
 from recbole_hnlm.config.facts import Affects
 from recbole_hnlm.config.settings import keys_affecting
+from recbole_hnlm.finetune.tensor_files import TensorArtifact, refuse_endless
 from recbole_hnlm.llm.sharding import copy_whole, whole
 from recbole_hnlm.utils.errors import ArtifactError
-from recbole_hnlm.utils.files import Artifact, text_digest
+from recbole_hnlm.utils.files import text_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,9 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["AdapterIdentity", "finetune_keys", "load_adapter", "put_state", "read_manifest", "save_adapter", "whole_state"]
 
 
-def _stored(folder: Path) -> Artifact:
+def _stored(folder: Path) -> TensorArtifact:
     remedy = f"delete {folder} and fine-tune again"
-    return Artifact(folder / "adapter.safetensors", folder / "manifest.json", "adapter", remedy)
+    return TensorArtifact(folder / "adapter.safetensors", folder / "manifest.json", "adapter", remedy, {"identity": dict})
 
 
 def finetune_keys(settings: HNLMSettings) -> dict[str, Any]:
@@ -78,7 +77,7 @@ def save_adapter(
     Raises:
         ArtifactError: the folder cannot be written.
     """
-    _stored(folder).write_bytes([save_tensors(dict(state))], {"identity": asdict(identity), **details})
+    _stored(folder).write_tensors(state, {"identity": asdict(identity), **details})
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -116,7 +115,7 @@ def load_adapter(folder: Path, encoder: HardNegativeEncoder, identity: AdapterId
             f"the adapter in {folder} belongs to something else: {'; '.join(wrong)}; delete it and fine-tune again"
         )
     stored = _stored(folder)
-    put_state(encoder, load_tensors(stored.read_bytes()), str(stored.path))
+    put_state(encoder, stored.read_tensors(), str(stored.path))
     return manifest
 
 
@@ -124,7 +123,7 @@ def put_state(encoder: HardNegativeEncoder, state: Mapping[str, torch.Tensor], s
     """Copy trained weights into an encoder.
 
     Raises:
-        ArtifactError: names or shapes differ.
+        ArtifactError: names or shapes differ, or a number is not finite.
     """
     own = dict(encoder.trained_state())
     if own.keys() != state.keys() or any(own[name].shape != state[name].shape for name in own):
@@ -133,6 +132,7 @@ def put_state(encoder: HardNegativeEncoder, state: Mapping[str, torch.Tensor], s
             f"{source} does not fit the LLM with these lora_ keys ({len(unmatched)} tensors differ, first {unmatched[0]}); "
             "fine-tune again, or use the keys that it was fine-tuned with"
         )
+    refuse_endless(state, source, "delete it and fine-tune again")
     with torch.no_grad():
         for name, tensor in own.items():
             copy_whole(tensor, state[name])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +14,7 @@ from transformers.trainer import SCHEDULER_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from recbole_hnlm.finetune.adapter_files import put_state, whole_state
+from recbole_hnlm.finetune.checkpoints import complete_checkpoints, remove_incomplete, seal_checkpoint, step_of
 from recbole_hnlm.finetune.triples import EpochSampler
 from recbole_hnlm.llm.model_loading import compute_dtype
 from recbole_hnlm.llm.sharding import fsdp_requested
@@ -30,10 +29,9 @@ if TYPE_CHECKING:
     from recbole_hnlm.finetune.objective import FinetuneObjective, TripleCollator
     from recbole_hnlm.finetune.triples import TripleDataset
 
-__all__ = ["complete_checkpoints", "finetune", "step_of"]
+__all__ = ["finetune"]
 
 _WEIGHTS = "trained.safetensors"
-_STATE = "trainer_state.json"
 _WHOLE_OPTIMIZER = "optimizer.pt"  # the Trainer's; under FSDP it writes a folder of parts
 _logger = logging.getLogger(__name__)
 
@@ -134,6 +132,13 @@ class _FinetuneTrainer(Trainer):
             folder.mkdir(parents=True, exist_ok=True)
             save_file(state, folder / _WEIGHTS)
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        # Each process has written its random state by then.
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            seal_checkpoint(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}")
+
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if not self.is_fsdp_enabled:
             super()._save_optimizer_and_scheduler(output_dir)
@@ -155,27 +160,6 @@ class _FinetuneTrainer(Trainer):
         except SafetensorError as error:
             raise ArtifactError(f"{weights} is damaged ({error}); delete {weights.parent} and run again") from error
         put_state(self.accelerator.unwrap_model(model or self.model).encoder, state, str(weights))
-
-
-def step_of(checkpoint: Path) -> int:
-    """Return the step that a checkpoint was written after, from its name."""
-    return int(checkpoint.name.rsplit("-", 1)[-1])
-
-
-def complete_checkpoints(folder: Path) -> list[Path]:
-    """Return the complete checkpoints of an interrupted fine-tuning by ascending step, without half-written ones.
-
-    The Trainer writes its state last.
-    """
-    found = []
-    for path in folder.glob("checkpoint-*"):
-        try:
-            state = json.loads((path / _STATE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(state, dict) and state.get("global_step") == step_of(path) and (path / _WEIGHTS).is_file():
-            found.append(path)
-    return sorted(found, key=step_of)
 
 
 def _require_own_form(checkpoint: Path) -> None:
@@ -262,10 +246,7 @@ def finetune(
         ArtifactError: the disk does not take a checkpoint, or the one to continue from was written with FSDP and this launch is
             without (or the other way round).
     """
-    checkpoints = complete_checkpoints(folder)
-    for path in folder.glob("checkpoint-*"):
-        if path not in checkpoints:
-            shutil.rmtree(path, ignore_errors=True)
+    checkpoints = remove_incomplete(folder)
     if settings.finetune_steps == 0:
         return []
     if checkpoints:

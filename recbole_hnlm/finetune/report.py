@@ -53,7 +53,7 @@ def evaluate_finetuning(
         HNLMError: see :meth:`FinetunedLLM.ensure`; ConfigError without held-out users.
     """
     heldout = finetuned.heldout
-    manifest = finetuned.ensure(evaluate_every=every)
+    manifest = finetuned.ensure(evaluate_every=every, show_progress=finetuned.context.show_progress)
     alone = finetuned.evaluate_llm_alone()
     before = finetuned.evaluate(finetuned.untuned())
     encoder = finetuned.encoder()

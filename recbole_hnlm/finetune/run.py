@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import logging
 import shutil
 import time
@@ -22,8 +21,9 @@ from recbole_hnlm.finetune.adapter_files import (
     save_adapter,
     whole_state,
 )
+from recbole_hnlm.finetune.checkpoints import complete_checkpoints, step_of
 from recbole_hnlm.finetune.evaluation import HeldOut, baselines, choose_heldout_users, evaluate_encoder, heldout_triples
-from recbole_hnlm.finetune.loop import complete_checkpoints, finetune, step_of
+from recbole_hnlm.finetune.loop import finetune
 from recbole_hnlm.finetune.lora import build_encoder, max_positions
 from recbole_hnlm.finetune.objective import FinetuneObjective, TripleCollator
 from recbole_hnlm.finetune.prompting import PairPrompts, prompting_digest
@@ -33,8 +33,9 @@ from recbole_hnlm.finetune.transfer import TextMap, fit_text_map
 from recbole_hnlm.finetune.triples import TripleDataset
 from recbole_hnlm.llm.model_loading import identify
 from recbole_hnlm.llm.sharding import fsdp_requested, require_fsdp
-from recbole_hnlm.utils.errors import ArtifactError, ConfigError
-from recbole_hnlm.utils.files import exclusive_writer, replacing, text_digest
+from recbole_hnlm.utils.errors import ConfigError
+from recbole_hnlm.utils.files import exclusive_writer, require_entries, text_digest, write_manifest
+from recbole_hnlm.utils.files import read_manifest as read_whole_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -242,10 +243,10 @@ class FinetunedLLM:
         checkpoints, path = complete_checkpoints(self._work), self._work / _CURVE
         if not checkpoints or not path.is_file():
             return []
-        try:
-            curve: list[dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ArtifactError(f"the evaluations so far in {path} cannot be read: {error}; delete that file") from error
+        remedy = "delete that file, and the curve begins here"
+        content = read_whole_manifest(path, remedy)
+        require_entries(content, path, {"evaluations": list}, remedy)
+        curve: list[dict[str, float]] = content["evaluations"]
         return [point for point in curve if point["step"] <= step_of(checkpoints[-1])]
 
     def _finetune(self, ranks: Ranks, evaluate_every: int | None, show_progress: bool) -> None:
@@ -264,8 +265,7 @@ class FinetunedLLM:
 
         def note(step: int) -> None:
             curve.append({"step": step, **self.evaluate(encoder)})
-            with replacing(self._work / _CURVE) as partial:
-                partial.write_text(json.dumps(curve), encoding="utf-8")
+            write_manifest(self._work / _CURVE, {"evaluations": curve})
             _logger.info("step %d: recall@50 %.3f", step, curve[-1]["recall@50"])
 
         losses = finetune(

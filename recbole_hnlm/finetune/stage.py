@@ -125,7 +125,7 @@ class FinetuneStage:
         """Fine-tune the LLM unless it was fine-tuned before; counts steps."""
         session.release_backend()
         existed = session.finetuned.exists
-        steps = int(session.finetuned.ensure(show_progress=True)["steps"])
+        steps = int(session.finetuned.ensure(show_progress=session.context.show_progress)["steps"])
         return StageCounts(steps, reused=steps) if existed else StageCounts(steps, generated=steps)
 
     def plan(self, planner: Planner) -> StagePlan:

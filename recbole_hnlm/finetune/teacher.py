@@ -7,16 +7,16 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from safetensors.numpy import load, save
+import torch
 
 from recbole_hnlm import __version__
 from recbole_hnlm.data.teacher import Teacher
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.finetune.teacher_training import model_keys, teacher_config, train_teacher
+from recbole_hnlm.finetune.tensor_files import TensorArtifact
 from recbole_hnlm.utils.environment import source_digest
 from recbole_hnlm.utils.errors import ArtifactError, HNLMError
-from recbole_hnlm.utils.files import MANIFEST_FORMAT, Artifact, exclusive_writer, text_digest
+from recbole_hnlm.utils.files import MANIFEST_FORMAT, exclusive_writer, text_digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +67,10 @@ def ensure_teacher(config: Config, train_dataset: Dataset, folder: Path) -> Teac
     }
     digest = text_digest([_KIND, str(MANIFEST_FORMAT), json.dumps(made_from, sort_keys=True)])[:16]
     place = folder / _KIND / digest
-    stored = Artifact(place / "vectors.safetensors", place / "manifest.json", _KIND, f"delete {place} and run again")
+    entries = {"digest": str, "made_from": dict, "shapes": dict}
+    stored = TensorArtifact(
+        place / "vectors.safetensors", place / "manifest.json", _KIND, f"delete {place} and run again", entries
+    )
     if not stored.exists():
         with exclusive_writer(folder / _KIND):
             # Another process may have built it while this one waited.
@@ -77,25 +80,35 @@ def ensure_teacher(config: Config, train_dataset: Dataset, folder: Path) -> Teac
 
 
 def _build(
-    config: Config, train_dataset: Dataset, stored: Artifact, digest: str, made_from: dict[str, Any], *, show_progress: bool
+    config: Config,
+    train_dataset: Dataset,
+    stored: TensorArtifact,
+    digest: str,
+    made_from: dict[str, Any],
+    *,
+    show_progress: bool,
 ) -> None:
     start = time.perf_counter()
     _logger.info("training teacher %s for %s epochs", made_from["model"], made_from["epochs"])
     *tensors, losses = train_teacher(config, train_dataset, made_from["epochs"], show_progress=show_progress)
-    users, items = (np.array(tensor.numpy()) for tensor in tensors)
+    users, items = (tensor.clone() for tensor in tensors)
     users[0] = items[0] = 0.0
-    if not (np.isfinite(users).all() and np.isfinite(items).all()):
+    if not bool(torch.isfinite(users).all() and torch.isfinite(items).all()):
         raise HNLMError(f"teacher {made_from['model']} ended with vectors that are not finite: choose another teacher_model")
     seconds = time.perf_counter() - start
     content = {"digest": digest, "made_from": made_from, "version": __version__, "loss": losses, "seconds": round(seconds, 3)}
     shapes = {"users": list(users.shape), "items": list(items.shape)}
-    stored.write_bytes([save({"user_vectors": users, "item_vectors": items})], {**content, "shapes": shapes})
+    stored.write_tensors({"user_vectors": users, "item_vectors": items}, {**content, "shapes": shapes})
     _logger.info("teacher %s: loss %.4f to %.4f in %.1f s", made_from["model"], losses[0], losses[-1], seconds)
 
 
-def _read(stored: Artifact, digest: str) -> Teacher:
+def _read(stored: TensorArtifact, digest: str) -> Teacher:
     manifest = stored.manifest()
     if manifest["digest"] != digest:
         raise ArtifactError(f"{stored.manifest_path} is of teacher {manifest['digest']}, expected {digest}; {stored.remedy}")
-    tensors = load(stored.read_bytes())
-    return Teacher(tensors["user_vectors"], tensors["item_vectors"], digest, manifest["made_from"]["model"])
+    tensors = stored.read_tensors(["user_vectors", "item_vectors"])
+    users, items = tensors["user_vectors"], tensors["item_vectors"]
+    shapes = {"users": list(users.shape), "items": list(items.shape)}
+    if shapes != manifest["shapes"]:
+        raise ArtifactError(f"{stored.path} has the shapes {shapes}, expected {str(manifest['shapes'])[:80]}; {stored.remedy}")
+    return Teacher(users.numpy(), items.numpy(), digest, str(manifest["made_from"].get("model")))

@@ -20,12 +20,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors.numpy import load, save
+import torch
 from scipy.linalg import orthogonal_procrustes
 from sklearn.linear_model import RidgeCV
 
+from recbole_hnlm.finetune.tensor_files import TensorArtifact
 from recbole_hnlm.utils.errors import ArtifactError
-from recbole_hnlm.utils.files import Artifact, text_digest
+from recbole_hnlm.utils.files import text_digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,9 +40,10 @@ __all__ = ["TextMap", "fit_text_map", "rotated", "rotation_onto"]
 _PENALTIES = np.logspace(-3, 3, 13)
 
 
-def _stored(folder: Path) -> Artifact:
+def _stored(folder: Path) -> TensorArtifact:
     remedy = "delete it and run `recbole-hnlm finetune` on its dataset again, which writes the map anew"
-    return Artifact(folder / "text_map.safetensors", folder / "text_map.json", "text map", remedy)
+    entries = {"dataset": str, "text_encoder": str, "explained": float}
+    return TensorArtifact(folder / "text_map.safetensors", folder / "text_map.json", "text map", remedy, entries)
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ class TextMap:
             ArtifactError: the folder cannot be written.
         """
         content = {"dataset": dataset, "text_encoder": self.encoder, "explained": self.explained}
-        _stored(folder).write_bytes([save({"weight": self.weight, "bias": self.bias})], content)
+        tensors = {"weight": torch.from_numpy(self.weight), "bias": torch.from_numpy(self.bias)}
+        _stored(folder).write_tensors(tensors, content)
 
     @classmethod
     def read(cls, folder: Path) -> tuple[TextMap, dict[str, Any]]:
@@ -91,8 +94,9 @@ class TextMap:
                 f"the adapter in {folder} has no {stored.manifest_path.name}, without which it cannot change datasets: run "
                 "`recbole-hnlm finetune` on its dataset again, which writes the map"
             )
-        manifest, tensors = stored.manifest(), load(stored.read_bytes())
-        return cls(tensors["weight"], tensors["bias"], manifest["text_encoder"], manifest["explained"]), manifest
+        manifest, tensors = stored.manifest(), stored.read_tensors(["weight", "bias"])
+        weight, bias = tensors["weight"].numpy(), tensors["bias"].numpy()
+        return cls(weight, bias, manifest["text_encoder"], manifest["explained"]), manifest
 
 
 def fit_text_map(texts: NDArray[np.floating[Any]], vectors: NDArray[np.floating[Any]], encoder: str) -> TextMap:

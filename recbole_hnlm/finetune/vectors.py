@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -115,7 +115,8 @@ def _write(  # noqa: PLR0917
         else:
             pairs = order_pairs(prompts, texts, users, items)
             pairs = PairOrder(pairs.users[resumed:], pairs.items[resumed:])
-            with tqdm(total=len(items), initial=resumed, desc="hard-negative vectors", unit="pair", dynamic_ncols=True) as bar:
+            shown: dict[str, Any] = {"unit": "pair", "disable": not finetuned.context.show_progress, "dynamic_ncols": True}
+            with tqdm(total=len(items), initial=resumed, desc="hard-negative vectors", **shown) as bar:
                 done = 0
                 for vectors in encode_pairs(encoder, prompts, texts, pairs, budget, share=settings.finetune_share_prefix):
                     part = slice(done, done + len(vectors))

@@ -80,6 +80,7 @@ def ask(
     settings: HNLMSettings,
     description: str,
     earlier_attempts: int = 0,
+    show_progress: bool = True,
 ) -> AskResult:
     """Get a valid reply to every prompt, from the cache or from the backend.
 
@@ -98,6 +99,7 @@ def ask(
         description: what is asked, for progress bar and messages, such as ``item profiles``.
         earlier_attempts: how often earlier runs asked these prompts in vain; all attempts but the first then have seeds that
             those runs did not use.
+        show_progress: whether to show a progress bar.
 
     Raises:
         BackendError: more than ``max_missing_share`` of the prompts have no valid reply, or the backend cannot answer at all.
@@ -113,7 +115,7 @@ def ask(
     open_prompts = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in found}
     asking = _Asking(backend, reply_format, cache, first, settings.llm_reply_attempts, earlier=earlier_attempts)
     if open_prompts:
-        found |= asking.answer(open_prompts, description)
+        found |= asking.answer(open_prompts, description, show_progress=show_progress)
     replies = [found.get(key) for key in keys]
     missing = replies.count(None)
     _report(missing, len(prompts), asking.bad_example, settings, description)
@@ -134,11 +136,11 @@ class _Asking:
         self._earlier = earlier
         self.bad_example: str | None = None
 
-    def answer(self, prompts: dict[str, Prompt], description: str) -> dict[str, BaseModel]:
+    def answer(self, prompts: dict[str, Prompt], description: str, *, show_progress: bool) -> dict[str, BaseModel]:
         """Return the valid replies by key."""
         found: dict[str, BaseModel] = {}
         waiting = sorted(prompts, key=lambda key: len(prompts[key].system) + len(prompts[key].user), reverse=True)
-        with tqdm(total=len(waiting), desc=description, unit="reply", smoothing=0.1) as bar:
+        with tqdm(total=len(waiting), desc=description, unit="reply", smoothing=0.1, disable=not show_progress) as bar:
             for attempt in range(self._attempts):
                 decoding = retry_decoding(self._first, attempt + self._earlier if attempt else 0)
                 start = 0

@@ -87,7 +87,7 @@ class ReplyCache:
         """Check the format; make the table, or give one of format 1 its digests, where the file may be written."""
         # Damaged text need not be UTF-8: bytes are read, and decoded once their digest fits.
         self._open().text_factory = bytes
-        if may_write and self._format() < _FORMAT:
+        if may_write and self._format() in {0, 1}:
             with self._transaction() as connection:
                 if (found := self._format()) == 0:
                     connection.execute(
@@ -104,7 +104,9 @@ class ReplyCache:
             raise ArtifactError(
                 f"the reply cache {self.path} has format {found}, expected {_FORMAT}; delete the file to ask the LLM again"
             )
-        self._columns = f"key, CAST(reply AS BLOB), {'digest' if found == _FORMAT else 'NULL'}"
+        # A file of format 1 that may not be written has none.
+        self._has_digests = found == _FORMAT
+        self._columns = f"key, CAST(reply AS BLOB), {'digest' if self._has_digests else 'NULL'}"
         self._open().execute(f"SELECT {self._columns} FROM replies LIMIT 1").fetchone()  # noqa: S608 -- constants only
 
     def _format(self) -> int:
@@ -137,7 +139,7 @@ class ReplyCache:
                 query = f"SELECT {self._columns} FROM replies WHERE key IN ({places})"  # noqa: S608 -- constants and marks only
                 for key, reply, digest in self._open().execute(query, part):
                     try:
-                        if digest not in {None, _row_digest(key, reply)}:
+                        if reply is None or (self._has_digests and digest != _row_digest(key, reply)):
                             raise ValueError("damaged")
                         found[key.decode()] = reply.decode()
                     except ValueError:  # bytes that are no UTF-8, too
@@ -193,7 +195,7 @@ def _remedy(error: Exception) -> str:
     text = str(error).lower()
     if "full" in text or "disk i/o" in text or "no space" in text:
         return "make room on its disk and run again: what was stored is kept"
-    if "malformed" in text or "not a database" in text or "no such column" in text:
+    if "malformed" in text or "not a database" in text or "no such column" in text or "no such table" in text:
         return "the file is damaged or not a reply cache: delete it, and the LLM is asked for its replies again"
     if "locked" in text:
         return "another process holds it: wait for that run to end"

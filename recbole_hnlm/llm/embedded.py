@@ -117,7 +117,7 @@ def _is_intact(folder: Path) -> bool:
     try:
         hashes = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["files"]
         return bool(hashes) and all(file_digest(folder / name) == expected for name, expected in hashes.items())
-    except (OSError, ArtifactError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ArtifactError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 

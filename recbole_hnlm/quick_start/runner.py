@@ -18,6 +18,7 @@ from recbole_hnlm.model.building import build_model, naming_missing_packages
 from recbole_hnlm.semantics.attach import Semantics, attach_hnlm_data, semantics_of
 from recbole_hnlm.trainer.checkpoint import load_weights, read_checkpoint
 from recbole_hnlm.trainer.factory import get_trainer_class
+from recbole_hnlm.trainer.resumable import read_resumable
 from recbole_hnlm.utils.environment import package_versions, peak_rss_bytes, source_digest
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError
 from recbole_hnlm.utils.logger import init_logger
@@ -81,6 +82,9 @@ def run(
         HNLMError: anything the user can fix.
     """
     log_file, logger, clock = prepare_run(config, run_id), logging.getLogger(), Stopwatch()
+    if config["resume"]:
+        # Hours of LLM work may lie between here and the training.
+        read_resumable(config["resume"])
     data = load_data(config, clock)
     semantics = semantics_of(config, data.train)
     train_data = attach_hnlm_data(config, data.train, semantics)

@@ -60,6 +60,7 @@ def stage_context_of(config: Any, train_dataset: Dataset) -> StageContext:
         teacher_source=lambda: ensure_teacher(
             config, train_dataset, Path(settings.artifact_dir) / name / training.split_fingerprint
         ),
+        show_progress=bool(config["show_progress"]),
     )
 
 

@@ -48,6 +48,7 @@ class StageContext:
         ratings: rating of each training interaction, ``[P]``; None where they are not loaded.
         inter_name: name of the file of the training interactions, read for reviews alone; None means ``<dataset>.inter``.
         teacher_source: reads or trains the collaborative teacher of the fine-tuned route; None where there is none.
+        show_progress: whether to show progress bars.
     """
 
     settings: HNLMSettings
@@ -62,6 +63,7 @@ class StageContext:
     ratings: NDArray[np.floating[Any]] | None = None
     inter_name: str | None = None
     teacher_source: Callable[[], Teacher] | None = None
+    show_progress: bool = True
 
     @property
     def dataset_artifacts(self) -> Path:

@@ -179,7 +179,8 @@ def _encode(session: StageSession, job: EncodeJob, folder: Path) -> int:
     with VectorStoreWriter(folder, job.identity, job.tables, session.encoder.dim) as writer:
         resumed = writer.count
         description = f"vectors of {job.identity.kind.replace('_', ' ')}"
-        with tqdm(total=len(job.texts), initial=resumed, desc=description, unit="text", dynamic_ncols=True) as progress:
+        shown: dict[str, Any] = {"desc": description, "unit": "text", "disable": not session.context.show_progress}
+        with tqdm(total=len(job.texts), initial=resumed, dynamic_ncols=True, **shown) as progress:
             for start in range(resumed, len(job.texts), batch_size):
                 texts = job.texts[start : start + batch_size]
                 unique, places = np.unique(np.array(texts, dtype=object), return_inverse=True)

@@ -115,6 +115,8 @@ def _runs(artifact: JsonlArtifact, inputs: str) -> int:
 
 
 def _ask_and_write(session: StageSession, job: ReplyJob, artifact: JsonlArtifact, inputs: str) -> StageCounts:
+    if artifact.was_made_from(inputs):
+        _logger.warning("%s is missing, damaged or was edited: it is made again, with the replies of the cache", artifact.path)
     result = ask(
         session.backend,
         job.prompts,
@@ -122,6 +124,7 @@ def _ask_and_write(session: StageSession, job: ReplyJob, artifact: JsonlArtifact
         cache=session.cache,
         settings=session.context.settings,
         description=job.description,
+        show_progress=session.context.show_progress,
     )
     counts = StageCounts(len(job.keys), result.reused, result.generated, result.missing)
     artifact.write(_rows(job, result.replies), _manifest(session, job, counts, inputs, runs=1))
@@ -144,6 +147,7 @@ def _ask_again(session: StageSession, job: ReplyJob, artifact: JsonlArtifact, in
             settings=settings.model_copy(update={"max_missing_share": 1.0}),
             description=f"{job.description}, missing so far",
             earlier_attempts=runs * settings.llm_reply_attempts,
+            show_progress=session.context.show_progress,
         )
     except BackendError as error:
         _logger.warning(

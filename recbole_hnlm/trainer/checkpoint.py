@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import pickle
 import random
+import struct
 import zipfile
+import zlib
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
 import torch
 
-from recbole_hnlm.config.checkpoint_keys import check_names
+from recbole_hnlm.trainer.checkpoint_checks import SEAL, check_content, state_digest
 from recbole_hnlm.utils.errors import ArtifactError
 from recbole_hnlm.utils.files import replacing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = [
     "FORMAT",
@@ -31,33 +37,31 @@ __all__ = [
     "model_counters",
     "read_checkpoint",
     "restore_rng_state",
+    "restoring",
     "rng_state",
     "write_checkpoint",
 ]
 
-FORMAT = "recbole-hnlm-checkpoint-1"
+# 2: the state that training wrote has a digest.
+FORMAT = "recbole-hnlm-checkpoint-2"
 _KIND = "__kind__"
 _MAX_COUNTER_NUMBERS = 100_000
-_REQUIRED = ("model", "dataset", "config", "epoch", "state_dict", "other_parameter")
-_NONE = type(None)
-_KINDS: dict[str, tuple[type, ...]] = {
-    "model": (str,),
-    "dataset": (str,),
-    "config": (dict,),
-    "epoch": (int,),
-    "state_dict": (dict,),
-    "split_fingerprint": (str, _NONE),
-    "best_epoch": (int, _NONE),
-    "cur_step": (int,),
-    "best_valid_score": (int, float),
-    "best_valid_result": (dict, _NONE),
-    "train_loss": (dict,),
-    "counters": (dict,),
-    "optimizers": (dict,),
-    "current_optimizer": (str, _NONE),
-    "rng": (dict,),
-    "loader": (dict,),
-}
+# What zipfile and torch's restricted unpickler raise on bytes that are not what they expect; a pickle's own error is apart.
+_DAMAGED_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    EOFError,
+    MemoryError,
+)
+_UNREADABLE = (
+    *(RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError, ArithmeticError),
+    *(MemoryError, RecursionError, ImportError, struct.error, OSError),
+)
 
 
 def encode(value: Any) -> Any:
@@ -143,11 +147,7 @@ def write_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
         ArtifactError: the file cannot be written.
     """
     with replacing(path) as partial:
-        try:
-            torch.save({"format": FORMAT, **content}, partial)
-        except RuntimeError as error:
-            # PyTorch's file writer reports a full disk as a RuntimeError.
-            raise OSError(str(error).splitlines()[0]) from error
+        torch.save({"format": FORMAT, **content, SEAL: state_digest(content)}, partial)
 
 
 def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
@@ -158,11 +158,13 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     """
     file = Path(path)
     if not file.is_file():
-        raise ArtifactError(f"checkpoint {file} does not exist (looked for {file.absolute()})")
+        raise ArtifactError(
+            f"checkpoint {file} does not exist (looked for {file.absolute()}): expected a file that a run wrote"
+        )
     try:
         with zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, OSError) as error:
+    except _DAMAGED_ZIP as error:
         raise ArtifactError(f"checkpoint {file} is truncated or not a PyTorch checkpoint: {error}; train again") from error
     if damaged is not None:
         raise ArtifactError(f"checkpoint {file} is damaged: the checksum of {damaged} is wrong; train again")
@@ -173,30 +175,29 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
             f"checkpoint {file} holds pickled objects, as RecBole's own checkpoints do, and is not loaded; "
             "train again through recbole-hnlm"
         ) from error
-    except (RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise ArtifactError(f"checkpoint {file} cannot be read: {str(error).splitlines()[0]}; train again") from error
+    except _UNREADABLE as error:
+        raise ArtifactError(f"checkpoint {file} cannot be read: {' '.join(str(error).split())[:120]}; train again") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise ArtifactError(f"checkpoint {file} has format {found!r}, expected {FORMAT!r}: it is not of this version")
-    absent = [name for name in _REQUIRED if name not in content]
-    if absent:
-        raise ArtifactError(f"checkpoint {file} lacks {', '.join(absent)}; train again")
-    _check_fields(content, file)
+        raise ArtifactError(
+            f"checkpoint {file} has format {str(found)[:80]!r}, expected {FORMAT!r}: it is not of this version; train again"
+        )
+    check_content(content, file)
     return content
 
 
-def _check_fields(content: dict[str, Any], file: Path) -> None:
-    wrong = [name for name, kinds in _KINDS.items() if name in content and not isinstance(content[name], kinds)]
-    if wrong:
-        name = wrong[0]
-        raise ArtifactError(f"checkpoint {file} is damaged: {name} is of type {type(content[name]).__name__}; train again")
-    check_names(content["model"], content["dataset"])
-    tensors = content["state_dict"]
-    if not all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in tensors.items()):
-        raise ArtifactError(f"checkpoint {file} is damaged: state_dict holds something that is not a tensor; train again")
-    endless = [key for key, value in tensors.items() if value.is_floating_point() and not torch.isfinite(value).all()]
-    if endless:
-        raise ArtifactError(f"checkpoint {file}: {endless[0]} holds numbers that are not finite; train again")
+@contextmanager
+def restoring(path: str | Path, what: str) -> Iterator[None]:
+    """Turn what a part of a checkpoint's state runs into, where it does not fit what it is restored into, into one line.
+
+    Raises:
+        ArtifactError: names the part.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        raise ArtifactError(f"checkpoint {path}: its {what} does not fit this run ({reason}); train again") from error
 
 
 def load_weights(model: Any, checkpoint: dict[str, Any], path: str | Path, *, for_scoring: bool = False) -> None:
@@ -225,14 +226,16 @@ def load_weights(model: Any, checkpoint: dict[str, Any], path: str | Path, *, fo
             f"checkpoint {path} does not fit this {name}: {key} has shape {_shape(stored.get(key))} in the file and "
             f"{_shape(own.get(key))} in the model ({len(wrong)} differ); use the configuration it was trained with"
         )
-    if not for_scoring:
-        model.load_state_dict(stored)
-        model.load_other_parameter(decode(checkpoint["other_parameter"]))
-        return
-    # Names that the model lacks stay in: a projector is made when its weights are loaded.
-    model.load_state_dict({key: value for key, value in stored.items() if key not in own.keys() & differ}, strict=False)
-    other = decode(checkpoint["other_parameter"]) or {}
-    model.load_other_parameter({key: value for key, value in other.items() if not key.startswith(free)})
+    with restoring(path, "state outside the weights"):
+        other = decode(checkpoint["other_parameter"])
+    with restoring(path, "model"):
+        if not for_scoring:
+            model.load_state_dict(stored)
+            model.load_other_parameter(other)
+            return
+        # Names that the model lacks stay in: a projector is made when its weights are loaded.
+        model.load_state_dict({key: value for key, value in stored.items() if key not in own.keys() & differ}, strict=False)
+        model.load_other_parameter({key: value for key, value in (other or {}).items() if not key.startswith(free)})
 
 
 def model_counters(model: torch.nn.Module) -> dict[str, dict[str, Any]]:

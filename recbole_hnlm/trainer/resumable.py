@@ -23,10 +23,13 @@ from recbole_hnlm.trainer.checkpoint import (
     model_counters,
     read_checkpoint,
     restore_rng_state,
+    restoring,
     rng_state,
     write_checkpoint,
 )
+from recbole_hnlm.trainer.checkpoint_checks import not_numbers
 from recbole_hnlm.trainer.ddp import wait_for_all
+from recbole_hnlm.trainer.tensorboard import tensorboard_can_write
 from recbole_hnlm.utils.errors import ArtifactError, HNLMError
 from recbole_hnlm.utils.files import replacing
 from recbole_hnlm.utils.values import plain
@@ -36,15 +39,44 @@ if TYPE_CHECKING:
 
     from recbole_hnlm.evaluator.false_negatives import FalseNegativeCounter
 
-__all__ = ["LAST_SUFFIX", "ResumableTraining", "best_beside"]
+__all__ = ["LAST_SUFFIX", "ResumableTraining", "best_beside", "read_resumable"]
 
 LAST_SUFFIX = ".last.pth"
+_TRAINING_STATE = (
+    *("optimizers", "current_optimizer", "rng", "loader", "counters", "train_loss", "cur_step"),
+    *("best_epoch", "best_valid_score", "best_valid_result"),
+)
 
 
 def best_beside(last: str | Path) -> Path:
     """Return the path of the best checkpoint that belongs to a ``.last.pth`` checkpoint."""
     path = Path(last)
     return path.with_name(path.name.removesuffix(LAST_SUFFIX) + ".pth") if path.name.endswith(LAST_SUFFIX) else path
+
+
+def read_resumable(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint to continue from, after checking it and the best model that belongs to it.
+
+    Raises:
+        ArtifactError: either is missing, damaged or without training state, or they are of different runs.
+    """
+    file = Path(path)
+    checkpoint = read_checkpoint(file, map_location)
+    if missing := [name for name in _TRAINING_STATE if name not in checkpoint]:
+        raise ArtifactError(
+            f"checkpoint {file} holds a model but no training state ({missing[0]} is missing): resume from a {LAST_SUFFIX} file"
+        )
+    if (endless := not_numbers(checkpoint["optimizers"], "optimizers", infinite=True)) is not None:
+        raise ArtifactError(
+            f"checkpoint {file}: {endless[:80]} holds numbers that are not finite: training had diverged; train again with a "
+            "lower learning_rate"
+        )
+    best = best_beside(file)
+    if not best.is_file():
+        raise ArtifactError(f"checkpoint {file} has no best model next to it: {best} does not exist; train again")
+    if best != file:
+        _check_best(read_checkpoint(best), best, checkpoint, file)
+    return checkpoint
 
 
 class ResumableTraining:
@@ -69,7 +101,7 @@ class ResumableTraining:
     false_negatives: FalseNegativeCounter | None = None
 
     def __init__(self, config: Any, model: Any) -> None:
-        with recboles_metrics_only(config.final_config_dict):
+        with recboles_metrics_only(config.final_config_dict), tensorboard_can_write(config):
             super().__init__(config, model)  # type: ignore[call-arg]
         self.evaluator = MetricEvaluator(config)
         # RecBole caps eval_step before its trainer of models that are counted, not trained, sets its one epoch: Pop would
@@ -207,10 +239,11 @@ class ResumableTraining:
             ArtifactError: missing, damaged, of another model, dataset or split, or without its best checkpoint next to it.
         """
         path = Path(resume_file)
-        checkpoint = read_checkpoint(path, map_location=self.config["device"])
+        checkpoint = read_resumable(path, map_location=self.config["device"])
         self._check_same_run(checkpoint, path)
         load_weights(self.model, checkpoint, path)
-        load_counters(self.model, checkpoint["counters"])
+        with restoring(path, "counters"):
+            load_counters(self.model, checkpoint["counters"])
         self._load_optimizers(checkpoint, path)
         self.start_epoch = checkpoint["epoch"] + 1
         self.cur_step = checkpoint["cur_step"]
@@ -221,11 +254,13 @@ class ResumableTraining:
         self.resumed_from = str(path)
         self._copy_best(path)
         if self.config["single_spec"]:
-            restore_rng_state(checkpoint["rng"])
+            with restoring(path, "random state"):
+                restore_rng_state(checkpoint["rng"])
         else:
             # One rank's generators are stored; restored on all ranks they would draw the same negatives everywhere.
             init_seed(self.config["seed"] + self.config["local_rank"] + 1000 * self.start_epoch, self.config["reproducibility"])
-        _restore_loader(self._train_data, checkpoint["loader"])
+        with restoring(path, "state of the loader"):
+            _restore_loader(self._train_data, checkpoint["loader"])
         self._restore_rates(checkpoint, path)
         if self.cur_step > self.stopping_step:  # type: ignore[attr-defined]
             # The stopped run had ended by itself; training on would differ from it.
@@ -240,8 +275,6 @@ class ResumableTraining:
                 f"checkpoint {path} was trained on another split of {self.config['dataset']} (other seed, filters, eval_args "
                 "or files): use the keys it was trained with"
             )
-        if "optimizers" not in checkpoint or "rng" not in checkpoint:
-            raise ArtifactError(f"checkpoint {path} holds a model but no training state: resume from a {LAST_SUFFIX} file")
 
     def _restore_rates(self, checkpoint: dict[str, Any], path: Path) -> None:
         if self.false_negatives is None:
@@ -255,22 +288,17 @@ class ResumableTraining:
         self.false_negatives.rates = list(rates)
 
     def _load_optimizers(self, checkpoint: dict[str, Any], path: Path) -> None:
-        if checkpoint["current_optimizer"] is not None:
-            self.optimizer = getattr(self, checkpoint["current_optimizer"])
-        for name, state in checkpoint["optimizers"].items():
-            try:
+        with restoring(path, "optimizer"):
+            if checkpoint["current_optimizer"] is not None:
+                self.optimizer = getattr(self, checkpoint["current_optimizer"])
+            for name, state in checkpoint["optimizers"].items():
                 getattr(self, name).load_state_dict(state)
-            except (AttributeError, ValueError) as error:
-                raise ArtifactError(f"checkpoint {path}: its {name} does not fit this trainer: {error}") from error
 
     def _copy_best(self, path: Path) -> None:
         """Give the continued run its own copy of the best model so far: no run overwrites another's files."""
-        best = best_beside(path)
-        if not best.is_file():
-            raise ArtifactError(f"checkpoint {path} has no best model next to it: {best} does not exist")
         if self.config["single_spec"] or self.config["local_rank"] == 0:
             with replacing(self.saved_model_file) as partial:
-                shutil.copyfile(best, partial)
+                shutil.copyfile(best_beside(path), partial)
 
     # --- evaluation --------------------------------------------------------------------------------------------------
 
@@ -298,6 +326,21 @@ class ResumableTraining:
         RecBole averages the ranks' metrics weighted by a constant per batch, over users of which some are counted twice.
         """
         return result
+
+
+def _check_best(best: dict[str, Any], best_path: Path, last: dict[str, Any], path: Path) -> None:
+    """Refuse a best model of another run, which would be tested as this one's at the end."""
+    wrong = [name for name in ("model", "dataset", "split_fingerprint") if best.get(name) != last.get(name)]
+    # A run that was killed between its two files has a newer best model, which training makes again.
+    if not wrong and last["best_epoch"] not in {None, best["epoch"]} and best["epoch"] <= last["epoch"]:
+        wrong = ["epoch"]
+    if wrong:
+        name = wrong[0]
+        expected = last["best_epoch"] if name == "epoch" else last.get(name)
+        raise ArtifactError(
+            f"checkpoint {best_path} is not the best model of {path}: its {name} is {str(best.get(name))[:80]}, expected "
+            f"{str(expected)[:80]}; put the two files of one run next to each other"
+        )
 
 
 def _loader_state(loader: Any) -> Any:

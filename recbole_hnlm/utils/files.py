@@ -11,8 +11,9 @@ import hashlib
 import json
 import logging
 import os
+import tokenize
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = [
+    "BROKEN_ARRAY",
     "MANIFEST_FORMAT",
     "Artifact",
     "JsonlArtifact",
@@ -36,6 +38,7 @@ __all__ = [
     "read_manifest",
     "refuse_objects",
     "replacing",
+    "require_entries",
     "swapped_in",
     "text_digest",
     "write_atomically",
@@ -47,6 +50,8 @@ __all__ = [
 MANIFEST_FORMAT = 2
 _SEAL = "manifest_sha256"
 _BLOCK_BYTES = 1 << 20
+#: What NumPy raises on a file that is no array of its own: it tokenizes and evaluates the header.
+BROKEN_ARRAY = (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError, TypeError, OverflowError, MemoryError)
 # How the writers of torch (two ways) and of safetensors put a failed write.
 _WRITER_MARKS = ("unexpected pos", "PytorchStreamWriter", "Error while serializing: I/O error")
 _logger = logging.getLogger(__name__)
@@ -171,8 +176,12 @@ def read_json(path: Path, remedy: str = "delete its folder and run the stage aga
         raise ArtifactError(f"{path} is corrupt ({error}); {remedy}") from error
 
 
-def file_digest(path: Path) -> str:
+def file_digest(path: Path, remedy: str = "check that it is there and may be read, then run again") -> str:
     """SHA-256 of a file in hex, read in blocks.
+
+    Args:
+        path: the file.
+        remedy: what to do when it cannot be read; ends the error's line.
 
     Raises:
         ArtifactError: the file cannot be read.
@@ -183,7 +192,7 @@ def file_digest(path: Path) -> str:
             while block := file.read(_BLOCK_BYTES):
                 digest.update(block)
     except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
+        raise ArtifactError(f"cannot read {path}: {error.strerror}; {remedy}") from error
     return digest.hexdigest()
 
 
@@ -253,6 +262,27 @@ def read_manifest(path: Path, remedy: str) -> dict[str, Any]:
     return manifest
 
 
+def require_entries(manifest: Mapping[str, Any], path: Path, entries: Mapping[str, type], remedy: str) -> None:
+    """Refuse a manifest that lacks an entry, or has one of another type.
+
+    Args:
+        manifest: its content.
+        path: of the manifest, for the message.
+        entries: name to type; ``float`` takes whole numbers too.
+        remedy: what to do; ends the error's line.
+
+    Raises:
+        ArtifactError: names the first entry that is wrong.
+    """
+    for name, kind in entries.items():
+        found = manifest.get(name)
+        if not isinstance(found, (int, float) if kind is float else kind) or (isinstance(found, bool) and kind is not bool):
+            raise ArtifactError(
+                f"{path} is corrupt: {name} is {str(found)[:80] if name in manifest else 'missing'}, expected {kind.__name__}; "
+                f"{remedy}"
+            )
+
+
 def _manifest_digest(manifest: Mapping[str, Any]) -> str:
     # Through JSON once, since reading turns keys into texts and tuples into lists.
     plain = json.loads(json.dumps(manifest))
@@ -268,12 +298,14 @@ class Artifact:
         manifest_path: the manifest, written after the file it describes.
         kind: what it is, such as ``teacher``; a manifest of another kind is refused.
         remedy: what to do when either cannot be used; ends every error's line.
+        entries: what the manifest must have besides, name to type.
     """
 
     path: Path
     manifest_path: Path
     kind: str
     remedy: str
+    entries: Mapping[str, type] = field(default_factory=dict)
 
     def exists(self) -> bool:
         """Whether the artefact was finished; :meth:`read_bytes` checks it."""
@@ -298,6 +330,7 @@ class Artifact:
         for name, expected in {"format": MANIFEST_FORMAT, "kind": self.kind}.items():
             if (found := manifest.get(name)) != expected:
                 raise ArtifactError(f"{self.manifest_path}: {name} is {str(found)[:80]}, expected {expected}; {self.remedy}")
+        require_entries(manifest, self.manifest_path, {"sha256": str, **self.entries}, self.remedy)
         return manifest
 
     def read_bytes(self) -> bytes:
@@ -330,10 +363,10 @@ class JsonlArtifact(Artifact):
 
     def __init__(self, folder: Path, name: str) -> None:
         remedy = "delete both and run the stage again (replies come back from the cache)"
-        super().__init__(folder / f"{name}.jsonl", folder / f"{name}.manifest.json", "replies", remedy)
+        super().__init__(folder / f"{name}.jsonl", folder / f"{name}.manifest.json", "replies", remedy, {"counts": dict})
 
-    def is_made_from(self, inputs: str) -> bool:
-        """Whether the artefact is complete and was made from inputs with this digest.
+    def was_made_from(self, inputs: str) -> bool:
+        """Whether the manifest says that the artefact was made from inputs with this digest, whatever became of the file.
 
         Raises:
             ArtifactError: the manifest is damaged.
@@ -341,9 +374,15 @@ class JsonlArtifact(Artifact):
         if not self.exists():
             return False
         manifest = read_manifest(self.manifest_path, self.remedy)
-        if manifest.get("format") != MANIFEST_FORMAT or manifest.get("inputs") != inputs:
-            return False
-        return self.path.exists() and file_digest(self.path) == manifest["sha256"]
+        return manifest.get("format") == MANIFEST_FORMAT and manifest.get("inputs") == inputs
+
+    def is_made_from(self, inputs: str) -> bool:
+        """Whether the artefact is complete and was made from inputs with this digest.
+
+        Raises:
+            ArtifactError: the manifest is damaged.
+        """
+        return self.was_made_from(inputs) and self.path.is_file() and file_digest(self.path) == self.manifest()["sha256"]
 
     def write(self, rows: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any]) -> None:
         """Write the rows, then the manifest with the file's digest.
@@ -371,7 +410,7 @@ def refuse_objects(path: Path) -> None:
     """
     try:
         np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except BROKEN_ARRAY as error:
         raise DataError(
             f"{path} is not a plain array of numbers (it may hold a pickle, which runs code) and is not loaded; write it with "
             "numpy.save from an array of floats"

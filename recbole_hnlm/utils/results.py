@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbole_hnlm.utils.files import replacing
+from recbole_hnlm.utils.errors import ArtifactError
+from recbole_hnlm.utils.files import read_json, replacing
 from recbole_hnlm.utils.values import plain, redact
 
 if TYPE_CHECKING:
@@ -90,9 +91,15 @@ def write_result(folder: str | Path, record: Mapping[str, Any]) -> RunResult:
 
 
 def read_result(path: str | Path) -> RunResult:
-    """Read what :func:`write_result` wrote."""
-    file = Path(path)
-    content = json.loads(file.read_text(encoding="utf-8"))
+    """Read what :func:`write_result` wrote.
+
+    Raises:
+        ArtifactError: it is absent, damaged, or no record of a run.
+    """
+    file, remedy = Path(path), "run again"
+    content = read_json(file, remedy)
+    if not isinstance(content, dict) or not isinstance(content.get("run_id"), str):
+        raise ArtifactError(f"{file} is not the record of a run; {remedy}")
     return RunResult(run_id=content["run_id"], path=file, record=content)
 
 

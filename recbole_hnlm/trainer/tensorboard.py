@@ -1,0 +1,43 @@
+"""Where TensorBoard's files go: RecBole's trainers make ``log_tensorboard`` in the current directory, whatever the keys say."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import chdir, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["tensorboard_can_write"]
+
+_FOLDER = Path("log_tensorboard")
+_logger = logging.getLogger(__name__)
+
+
+def _may_write(folder: Path) -> bool:
+    # As the process acts, not as who started it.
+    return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+@contextmanager
+def tensorboard_can_write(config: Any) -> Iterator[None]:
+    """Let a trainer be made where the current directory cannot be written: TensorBoard's files then go below ``log_dir``.
+
+    Args:
+        config: read for ``log_dir``; ``checkpoint_dir`` is absolute inside the block, where the current directory is another.
+    """
+    if _may_write(_FOLDER if _FOLDER.is_dir() else Path()):
+        yield
+        return
+    log_dir, given = Path(config["log_dir"]).absolute(), config["checkpoint_dir"]
+    _logger.info("the current directory cannot be written: TensorBoard's files go to %s", log_dir / _FOLDER)
+    log_dir.mkdir(parents=True, exist_ok=True)
+    config["checkpoint_dir"] = str(Path(given).absolute())
+    try:
+        with chdir(log_dir):
+            yield
+    finally:
+        config["checkpoint_dir"] = given
