@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole.utils import init_seed
 
-from recbole_hnlm.utils.errors import MissingDependencyError
+from recbole_hnlm.utils.errors import ConfigError, MissingDependencyError, out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,15 +16,52 @@ if TYPE_CHECKING:
 
 __all__ = ["build_model", "naming_missing_packages"]
 
+# What RecBole's models raise where a key does not suit them; NotImplementedError is a RuntimeError.
+_STUMBLES = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AssertionError,
+    RuntimeError,
+    AttributeError,
+    ArithmeticError,
+    UnboundLocalError,
+)
 # Packages whose name for pip differs from their name for import.
 _PIP_NAMES = {"faiss": "faiss-cpu"}
 
 
 def build_model(config: Config, train_data: Any) -> Any:
-    """Seed again, as RecBole does before the model, and build the model on the configured device."""
+    """Seed again, as RecBole does before the model, and build the model on the configured device.
+
+    Raises:
+        ConfigError: one of RecBole's models refuses its keys, or stumbles over them.
+        MissingDependencyError: it needs a package that is not there.
+    """
+    _check_clusters(config, train_data._dataset)
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-    with naming_missing_packages(config["model"]):
-        return config.model_class(config, train_data._dataset).to(config["device"])
+    try:
+        with naming_missing_packages(config["model"]):
+            return config.model_class(config, train_data._dataset).to(config["device"])
+    except _STUMBLES as error:
+        # An error of our own models is a fault of ours and keeps its traceback; memory is the command line's concern.
+        if not config.model_class.__module__.startswith("recbole.") or out_of_memory(error):
+            raise
+        given = [key for key in config.external_config_dict if key not in {"model", "dataset"}]
+        raise ConfigError(
+            f"RecBole's {config['model']} cannot be built with these keys: {type(error).__name__}: "
+            f"{' '.join(str(error).split())[:300] or 'no reason given'}; given were {', '.join(given)[:300]}"
+        ) from error
+
+
+def _check_clusters(config: Config, dataset: Any) -> None:
+    """Refuse more clusters of NCL than there are users or items; its k-means would fail after the first epochs."""
+    most = min(dataset.user_num, dataset.item_num)
+    clusters = config["num_clusters"] if config["model"] == "NCL" else None
+    if clusters is not None and clusters > most:
+        raise ConfigError(
+            f"num_clusters: expected at most {most}, the smaller number of users and items (padding included), got {clusters}"
+        )
 
 
 @contextmanager
