@@ -74,7 +74,7 @@ def _problem(key: str, value: Any, default: Any) -> list[str]:
         return _whole_problem(key, value, default)
     if isinstance(default, bool) or key in _SWITCHES_WITHOUT_DEFAULT:
         return [] if isinstance(value, (bool, type(None))) else [f"{key}: expected True or False, got {shown(value)}"]
-    if isinstance(default, list) and default and not isinstance(default[0], (str, bool)):
+    if isinstance(default, list) and (_SIZES.search(key) if not default else not isinstance(default[0], (str, bool))):
         return _list_problem(key, value, default)
     return _real_problem(key, value) if isinstance(default, (int, float)) else _text_problem(key, value, default)
 
@@ -113,7 +113,7 @@ def _whole_problem(key: str, value: Any, default: Any) -> list[str]:
 
 def _list_problem(key: str, value: Any, default: list[Any]) -> list[str]:
     is_list = isinstance(value, list) and all(isinstance(part, (int, float)) and not isinstance(part, bool) for part in value)
-    if not (is_list and (value or _SIZES.search(key) is None)):
+    if not (is_list and (value or not default or _SIZES.search(key) is None)):
         return [f"{key}: expected a list of numbers such as {shown(default)}, got {shown(value)}"]
     if all(isinstance(part, int) for part in default) and not all(isinstance(part, int) and part >= 1 for part in value):
         return [f"{key}: expected whole numbers of at least 1 such as {shown(default)}, got {shown(value)}"]
