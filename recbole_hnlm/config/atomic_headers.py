@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import codecs
 import re
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from recbole_hnlm.utils.errors import DataError
 from recbole_hnlm.utils.values import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-__all__ = ["FLOAT_TYPES", "SOURCES", "TOKEN_TYPES", "check_separators", "guess_separator", "loaded_columns", "read_header"]
+__all__ = [
+    "FLOAT_TYPES",
+    "SOURCES",
+    "TOKEN_TYPES",
+    "check_separators",
+    "guess_separator",
+    "loaded_columns",
+    "read_header",
+    "shown_names",
+]
 
 FLOAT_TYPES = frozenset({"float", "float_seq"})
 TOKEN_TYPES = frozenset({"token", "token_seq"})
@@ -28,7 +38,9 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _SEPARATORS = ("\t", ",", ";", "|", "::", " ")
+_TAB = r"--field_separator=\t"
 _HEADER_BYTES = 1 << 20
+_SHOWN_NAMES = 300
 
 
 def check_separators(config: Mapping[str, Any]) -> list[str]:
@@ -37,9 +49,11 @@ def check_separators(config: Mapping[str, Any]) -> list[str]:
     encoding = config.get("encoding")
     if encoding is not None:
         try:
-            codecs.lookup(encoding)
+            "".encode(encoding)
         except (LookupError, TypeError, ValueError):
-            problems.append(f"encoding: there is no encoding {shown(encoding)}; such as utf-8, utf-8-sig, gbk or latin-1")
+            problems.append(
+                f"encoding: expected an encoding of texts, such as utf-8, utf-8-sig, gbk or latin-1, got {shown(encoding)}"
+            )
     for key in ("field_separator", "seq_separator"):
         value = config.get(key)
         if not isinstance(value, str) or not value or set(value) & set('\r\n"'):
@@ -50,7 +64,10 @@ def check_separators(config: Mapping[str, Any]) -> list[str]:
     separator = config.get("field_separator")
     # The parser of pandas takes more than one character for a regular expression, RecBole's reader of headers does not.
     if isinstance(separator, str) and len(separator) > 1 and re.escape(separator) != separator:
-        problems.append(f"field_separator: {shown(separator)} is read as a regular expression; use one character or such as ::")
+        problems.append(
+            f"field_separator: RecBole takes several characters for a regular expression, got {shown(separator)}; use one "
+            "character, or several without special meaning such as ::"
+        )
     return problems
 
 
@@ -75,12 +92,18 @@ def _first_line(file: Path, encoding: str | None) -> str:
         )
     try:
         with file.open(encoding=encoding or "utf-8") as lines:
-            return lines.readline(_HEADER_BYTES).rstrip("\r\n")
+            header = lines.readline(_HEADER_BYTES).rstrip("\r\n")
     except (UnicodeError, LookupError) as error:
         raise DataError(
             f"{file} is not encoded in {encoding or 'utf-8'} ({shown(str(error))[1:-1]}): name its encoding, such as "
             "--encoding=gbk or --encoding=latin-1"
         ) from error
+    if "\0" in header:
+        raise DataError(
+            f"{file} has zero bytes in its first line, so it is no text in {encoding or 'utf-8'}: name its encoding, such as "
+            "--encoding=utf-16-le, or get the file again"
+        )
+    return header
 
 
 def read_header(file: Path, encoding: str | None, separator: str) -> dict[str, str]:
@@ -106,6 +129,8 @@ def read_header(file: Path, encoding: str | None, separator: str) -> dict[str, s
         name, colon, kind = cell.partition(":")
         if not colon or not name or ":" in kind:
             raise DataError(_untyped(file, header, cell, separator))
+        if cell != cell.strip():
+            raise DataError(f"{file}: column {shown(cell)} has white space around its name: remove it from the first line")
         if kind not in _TYPES:
             likely = next((known for known in _TYPES if known == kind.strip().lower()), _LIKELY_TYPE.get(kind.strip().lower()))
             hint = f": write {name}:{likely}" if likely else ""
@@ -121,12 +146,18 @@ def _untyped(file: Path, header: str, cell: str, separator: str) -> str:
     if guess is not None:
         return (
             f"{file}: the columns seem to be separated by {guess!r}, not by {separator!r}: "
-            rf"use --field_separator={guess if guess != chr(9) else chr(92) + 't'}"
+            f"use {shlex.quote(f'--field_separator={guess}') if guess != chr(9) else _TAB}"
         )
     return (
-        f"{file} is not a RecBole atomic file: its first line should be user_id:token, item_id:token, ... separated by "
-        f"{separator!r}; it has the cell {shown(cell)}, expected name:type with a type among {', '.join(_TYPES)}"
+        f"{file} is not a RecBole atomic file: its first line has the cell {shown(cell)}, expected name:type cells such as "
+        f"item_id:token, title:token_seq or price:float, separated by {separator!r}"
     )
+
+
+def shown_names(names: Iterable[str]) -> str:
+    """Write column names for a message, cut to what fits into one."""
+    text = ", ".join(names)
+    return text if len(text) <= _SHOWN_NAMES else f"{text[: _SHOWN_NAMES - 3]}..."
 
 
 def _names(value: Any) -> list[str] | None:
@@ -158,8 +189,8 @@ def loaded_columns(files: Mapping[str, list[Path]], config: Mapping[str, Any]) -
             absent = [name for name in wanted or () if name not in columns]
             if absent:
                 raise DataError(
-                    f"{path} has no column {', '.join(absent)} (found {', '.join(columns)}): set load_col, USER_ID_FIELD "
-                    "or ITEM_ID_FIELD"
+                    f"load_col names column {shown_names(absent)}, which {path} does not have (found {shown_names(columns)}): "
+                    "correct load_col, or USER_ID_FIELD and ITEM_ID_FIELD if they have other names"
                 )
             left_out = set(_names(unload.get(source)) or ())
             kept = {name: kind for name, kind in columns.items() if name not in left_out and (wanted is None or name in wanted)}

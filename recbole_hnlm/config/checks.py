@@ -10,8 +10,11 @@ import recbole
 from recbole.utils import EvaluatorType, ModelType
 
 from recbole_hnlm.config.atomic_headers import loaded_columns
-from recbole_hnlm.config.data_checks import check_columns, check_forms, check_labels
+from recbole_hnlm.config.data_checks import check_columns, check_labels
+from recbole_hnlm.config.data_forms import check_forms
 from recbole_hnlm.config.eval_args import check_eval_args
+from recbole_hnlm.config.model_keys import lacks_negatives
+from recbole_hnlm.config.normalize import PATH_KEYS
 from recbole_hnlm.config.renamed import RENAMED
 from recbole_hnlm.evaluator.registry import metric_classes
 from recbole_hnlm.utils.errors import DataError
@@ -29,8 +32,8 @@ __all__ = [
     "check_keys",
     "check_metrics",
     "check_model",
+    "check_paths",
     "check_pickled_caches",
-    "check_resume",
     "check_secrets",
     "dataset_folder",
     "interaction_files",
@@ -57,7 +60,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _hint(key: str, known: Iterable[str]) -> str:
-    return f"; it is now called {RENAMED[key]}" if key in RENAMED else nearest(key, known)
+    return f"; {RENAMED[key]}" if key in RENAMED else nearest(key, known)
 
 
 def _name(key: Any) -> str:
@@ -80,7 +83,7 @@ def check_keys(external: Mapping[str, Any], known: Iterable[str]) -> list[str]:
         if isinstance(given, dict):
             wrong = [sub for sub in given if sub not in allowed]
             problems += [f"unknown key {_name(sub)} in {key}{nearest(sub, allowed)}" for sub in wrong[:_MOST_NAMED]]
-        elif given is not None and key in external:
+        elif key in external and not (given is None and key == "train_neg_sample_args"):
             problems.append(f"{key}: expected a dictionary with keys among {', '.join(sorted(allowed))}, got {shown(given)}")
     return problems
 
@@ -104,12 +107,22 @@ def check_secrets(config: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def check_resume(config: Mapping[str, Any]) -> list[str]:
-    """Check that the checkpoint to resume from is there, before data are loaded and stages run."""
+def check_paths(config: Mapping[str, Any]) -> list[str]:
+    """Check home folders, and that the checkpoint to resume from is there, before data are loaded and stages run.
+
+    Args:
+        config: with paths in their normal form, in which ``~`` is left only where it stands for nobody.
+    """
+    problems = [
+        f"{key}: there is no user whose home folder {shown(config[key])} could mean; write the path in full"
+        for key in PATH_KEYS
+        if isinstance(config.get(key), str) and config[key].startswith("~")
+    ]
     path = config.get("resume")
-    if not isinstance(path, str) or Path(path).is_file():
-        return []
-    return [f"resume: checkpoint {path} does not exist (looked for {Path(path).absolute()})"]
+    if not isinstance(path, str) or Path(path).is_file() or problems:
+        return problems
+    found = "is a folder, not a file" if Path(path).is_dir() else "does not exist"
+    return [f"resume: checkpoint {path} {found} (looked for {Path(path).absolute()})"]
 
 
 def check_model(model_class: Any, name: str) -> list[str]:
@@ -187,28 +200,39 @@ def interaction_files(dataset: str, config: Mapping[str, Any]) -> list[str]:
 def check_dataset(dataset: str, config: Mapping[str, Any], model_class: Any) -> list[str]:
     """Check the data keys and, where the files are there, their headers; or that RecBole knows where to download them."""
     problems = check_forms(config)
-    if problems:
+    if Path(dataset).name != dataset:
+        problems.append(
+            f"dataset: expected a name, the folder of its files in data_path, got {shown(dataset)}; set --data_path"
+        )
+    if problems or not config.get("data_path"):
         return problems + check_eval_args(config, None)
     folder = dataset_folder(dataset, str(config["data_path"]))
     names = interaction_files(dataset, config)
     missing = [name for name in names if not (folder / name).is_file()]
     if not missing:
-        problems = check_columns(folder, dataset, names, config)
-        if problems:
-            return problems
-        try:
-            columns = loaded_columns({"inter": [folder / name for name in names]}, config)["inter"]
-        except DataError as error:
-            return [str(error)]
-        return [*check_eval_args(config, columns), *check_labels(model_class, config, columns)]
-    problems = check_eval_args(config, None)
+        return check_columns(folder, dataset, names, config) or _check_loaded(
+            [folder / name for name in names], config, model_class
+        )
     downloads = recbole_downloads()
-    if not folder.exists() and dataset in downloads:
-        return problems
-    root = Path(str(config["data_path"]))
-    here = [entry.name for entry in root.iterdir() if entry.is_dir()] if root.is_dir() else []
+    problems = check_eval_args(config, None)
+    if folder.exists() or dataset not in downloads:
+        root = Path(str(config["data_path"]))
+        here = [entry.name for entry in root.iterdir() if entry.is_dir()] if root.is_dir() else []
+        problems.append(
+            f"dataset {_name(dataset)}: no {', '.join(missing)} in {folder.absolute()}"
+            f"{nearest(dataset, [*here, *downloads, 'ml-100k'])}; set --data_path to the folder that contains {dataset}{os.sep}"
+        )
+    return problems
+
+
+def _check_loaded(files: list[Path], config: Mapping[str, Any], model_class: Any) -> list[str]:
+    """Check what has to fit the loaded columns of the interactions: evaluation, labels, training without negatives."""
+    try:
+        columns = loaded_columns({"inter": files}, config)["inter"]
+    except DataError as error:
+        return [str(error)]
     return [
-        *problems,
-        f"dataset {_name(dataset)}: no {', '.join(missing)} in {folder.absolute()}"
-        f"{nearest(dataset, [*here, *downloads, 'ml-100k'])}; set --data_path to the folder that contains {dataset}{os.sep}",
+        *check_eval_args(config, columns),
+        *check_labels(model_class, config, columns),
+        *lacks_negatives(model_class, config, columns),
     ]

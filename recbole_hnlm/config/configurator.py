@@ -20,11 +20,13 @@ from recbole_hnlm.config.checks import (
     check_keys,
     check_metrics,
     check_model,
+    check_paths,
     check_pickled_caches,
-    check_resume,
     check_secrets,
     dataset_folder,
 )
+from recbole_hnlm.config.data_forms import INTER_NUM_KEYS
+from recbole_hnlm.config.model_keys import check_model_keys
 from recbole_hnlm.config.normalize import normalize
 from recbole_hnlm.config.reading import given_unread, unread_text
 from recbole_hnlm.config.settings import HNLMSettings, setting_names, settings_of
@@ -261,11 +263,14 @@ class Config(RecBoleConfig):
         """Keep the text of a value whose key takes text: ``--gpu_id=0``, ``--item_inter_num_interval=[5,9]``."""
         for key, text in self._texts.items():
             choices, value = _text_choices(key), self.external_config_dict.get(key)
-            takes_text = choices is not None or isinstance(self.internal_config_dict.get(key), str)
-            is_other_type = not isinstance(value, (str, type(None), tuple))
+            # An interval is text even where the dataset's files give none; "5,10" would be read as the tuple (5, 10).
+            is_interval = key in INTER_NUM_KEYS
+            takes_text = choices is not None or is_interval or isinstance(self.internal_config_dict.get(key), str)
+            is_other_type = not isinstance(value, (str, type(None)) if is_interval else (str, type(None), tuple))
             # Some keys take the word "none", such as negative_route.
-            if (takes_text and is_other_type) or (value is None and text in (choices or ())):
-                self.external_config_dict[key] = text
+            is_word = value is None and text.lower() in (choices or ())
+            if is_word or (takes_text and is_other_type):
+                self.external_config_dict[key] = text.lower() if is_word else text
 
     def _get_final_config_dict(self) -> dict[str, Any]:
         return copy.deepcopy(merge(self.internal_config_dict, self.external_config_dict))
@@ -299,10 +304,11 @@ class Config(RecBoleConfig):
         problems += check_model(self.model_class, self.model)
         problems += check_pickled_caches(final)
         problems += check_secrets(final)
-        problems += check_resume(final)
+        problems += check_paths(final)
         problems += check_metrics(final)
         problems += (
             check_training(final)
+            + check_model_keys(self.model, final, self.internal_config_dict)
             + check_packages(self.model, final)
             + check_files(self.model, final, dataset_folder(self.dataset, str(final["data_path"])))
         )
@@ -360,6 +366,8 @@ class Config(RecBoleConfig):
         if wants_gpu and ("gpu_id" in self.external_config_dict or not is_spread):
             self._select_gpus(gpu_id)
         use_cuda = wants_gpu and torch.cuda.is_available()
+        if "gpu_id" in self.external_config_dict and wants_gpu and gpu_id != "-1" and not use_cuda:
+            _logger.warning("gpu_id=%s: PyTorch finds no such GPU here, so the run is on the CPU", gpu_id)
         # RecBole reads use_gpu again when it reports GPU memory.
         final["use_gpu"] = use_cuda
         if "local_rank" not in final:

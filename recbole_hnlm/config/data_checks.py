@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole.utils import InputType, ModelType
 
-from recbole_hnlm.config.atomic_headers import FLOAT_TYPES, SOURCES, check_separators, loaded_columns, read_header
+from recbole_hnlm.config.atomic_headers import FLOAT_TYPES, SOURCES, check_separators, loaded_columns, read_header, shown_names
 from recbole_hnlm.config.intervals import INTERVAL_FORM, interval_problem, parse_intervals
 from recbole_hnlm.utils.errors import DataError
 from recbole_hnlm.utils.values import shown
@@ -15,78 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["check_columns", "check_forms", "check_labels"]
-
-_INTER_NUM_KEYS = tuple(f"{name}_interval" for name in ("user_inter_num", "item_inter_num", "entity_kg_num", "relation_kg_num"))
-_FILTER_KEYS = ("val_interval", "threshold", "unused_col", "preload_weight", "seq_len", "discretization")
-_NAME_LIST_KEYS = ("alias_of_user_id", "alias_of_item_id", "normalize_field", "benchmark_filename", "additional_feat_suffix")
-_COLUMN_KEYS = ("load_col", "unload_col", "unused_col")
-_DUPLICATES = (None, "first", "last")
-
-
-def check_forms(config: Mapping[str, Any]) -> list[str]:
-    """Check the form of RecBole's data keys, before anything is read: dictionaries, lists of names, intervals."""
-    problems = [line for key in _INTER_NUM_KEYS for line in interval_problem(key, config.get(key))]
-    for key in (*_FILTER_KEYS, "load_col", "unload_col"):
-        value = config.get(key)
-        if value is not None and not isinstance(value, dict):
-            problems.append(f"{key}: expected a dictionary such as {_example(key)}, got {shown(value)}")
-    for key in _COLUMN_KEYS:
-        value = config.get(key)
-        for source, names in value.items() if isinstance(value, dict) else ():
-            if not (names == "*" or _are_names(names)):
-                problems.append(f"{key}: for {shown(source)} expected a list of columns or '*', got {shown(names)}")
-    problems += [
-        f"{key}: expected a list of names such as [a,b], got {shown(config[key])}"
-        for key in _NAME_LIST_KEYS
-        if config.get(key) is not None and not _are_names(config[key])
-    ]
-    return [*problems, *_file_part_problems(config), *_number_problems(config)]
-
-
-def _file_part_problems(config: Mapping[str, Any]) -> list[str]:
-    problems = []
-    for key in ("benchmark_filename", "additional_feat_suffix"):
-        names = config.get(key)
-        if _are_names(names) and any(set("/\\") & set(name) or ".." in name for name in names or ()):
-            problems.append(f"{key}: expected parts of file names without / and .., got {shown(names)}")
-    if config.get("benchmark_filename") is not None and len(config["benchmark_filename"]) != 3:
-        problems.append(
-            f"benchmark_filename: expected three parts such as [train,valid,test], got {shown(config['benchmark_filename'])}"
-        )
-    if config.get("rm_dup_inter") not in _DUPLICATES:
-        problems.append(f"rm_dup_inter: expected first, last or null, got {shown(config['rm_dup_inter'])}")
-    return problems
-
-
-def _number_problems(config: Mapping[str, Any]) -> list[str]:
-    problems = []
-    threshold = config.get("threshold")
-    if isinstance(threshold, dict) and not (len(threshold) == 1 and all(_is_number(value) for value in threshold.values())):
-        problems.append(f"threshold: expected one column and a number such as {{'rating':3}}, got {shown(threshold)}")
-    lengths = config.get("seq_len")
-    if isinstance(lengths, dict) and not all(isinstance(size, int) and size > 0 for size in lengths.values()):
-        problems.append(f"seq_len: expected positive integers such as {{'title':20}}, got {shown(lengths)}")
-    return problems
-
-
-def _example(key: str) -> str:
-    examples = {
-        "val_interval": "{'rating':'[3,inf)'}",
-        "threshold": "{'rating':3}",
-        "seq_len": "{'title':20}",
-        "preload_weight": "{'item_id':'vector'}",
-        "discretization": "{'price':{'method':'ED','bucket':10}}",
-    }
-    return examples.get(key, "{'inter':['user_id','item_id','rating']}")
-
-
-def _are_names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) and name for name in value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+__all__ = ["check_columns", "check_labels"]
 
 
 def check_columns(folder: Path, dataset: str, inter_names: list[str], config: Mapping[str, Any]) -> list[str]:
@@ -107,7 +36,7 @@ def check_columns(folder: Path, dataset: str, inter_names: list[str], config: Ma
         if names and source not in files:
             problems.append(f"load_col names columns of {source}, but {folder / f'{dataset}.{source}'} does not exist")
         if names and names != "*" and source in unload:
-            problems.append(f"load_col and unload_col both name columns of {source}: keep one of them")
+            problems.append(f"load_col and unload_col both name columns of {source}: keep one of them, such as --load_col=None")
     try:
         loaded = loaded_columns(files, config)
         everything = {
@@ -142,7 +71,15 @@ class _Columns:
         self._splits = config.get("benchmark_filename") is None
 
     def problems(self) -> list[str]:
-        return [*self._ids(), *self._times(), *self._values(), *self._threshold(), *self._named()]
+        return [
+            *self._ids(),
+            *self._times(),
+            *self._ratings(),
+            *self._values(),
+            *self._threshold(),
+            *self._named(),
+            *self._left_out(),
+        ]
 
     def _absent(self, reason: str, name: str, sources: tuple[str, ...]) -> list[str]:
         """Return a line unless a column is loaded from one of the sources."""
@@ -150,41 +87,51 @@ class _Columns:
             return []
         for source in sources:
             if name in self._everything.get(source, ()):
-                columns = [*self._loaded.get(source, ()), name]
                 return [
                     f"{reason} needs column {name}, which {self._files[source][0]} has but load_col leaves out: "
-                    f"--load_col={{'{source}':[{','.join(columns)}]}}"
+                    f"{self._load_option(source, name)}"
                 ]
-        found = ", ".join(name for source in sources for name in self._everything.get(source, ()))
-        return [
-            f"{reason} needs column {shown(name)}, which {self._files['inter'][0]} does not have (found {shown_names(found)})"
-        ]
+        where = str(self._files["inter"][0]) if sources == ("inter",) else f"no file of {self._files['inter'][0].parent}"
+        verb = "does not have" if sources == ("inter",) else "has"
+        found = dict.fromkeys(name for source in sources for name in self._everything.get(source, ()))
+        return [f"{reason} needs column {shown(name)}, which {where} {verb} (found {shown_names(found)})"]
+
+    def _load_option(self, source: str, name: str) -> str:
+        """Write ``load_col`` with one more column, and with the id column that RecBole joins the file by."""
+        loaded = {key: list(columns) for key, columns in self._loaded.items()}
+        ids = {"user": "USER_ID_FIELD", "item": "ITEM_ID_FIELD"}
+        joined_by = [str(self._config[ids[source]])] if source in ids else []
+        loaded[source] = list(dict.fromkeys([*loaded.get(source, joined_by), name]))
+        parts = [f"'{key}':[{','.join(columns)}]" for key, columns in loaded.items()]
+        return f"--load_col={{{','.join(parts)}}}"
 
     def _ids(self) -> list[str]:
+        names = {str(self._config[key]): key for key in ("USER_ID_FIELD", "ITEM_ID_FIELD")}
+        header, loaded, file = self._everything["inter"], self._loaded.get("inter", {}), self._files["inter"][0]
         problems = []
-        for key, source in (("USER_ID_FIELD", "user"), ("ITEM_ID_FIELD", "item")):
-            name = str(self._config[key])
-            missing = name not in self._loaded.get("inter", ())
-            if missing:
-                header = self._everything["inter"]
-                what = "load_col leaves out" if name in header else "has no"
-                problems.append(
-                    f"{self._files['inter'][0]} {what} column {name} (found {', '.join(header)}): set load_col, USER_ID_FIELD "
-                    "or ITEM_ID_FIELD"
-                )
-            elif self._loaded["inter"][name] != "token":
-                problems.append(
-                    f"{self._files['inter'][0]}: column {name} ({key}) is of type {self._loaded['inter'][name]}, "
-                    f"expected {name}:token"
-                )
-            if self._loaded.get(source) and name not in self._loaded[source]:
-                problems.append(
-                    f"{self._files[source][0]} has no column {name}, or load_col leaves it out: its other columns cannot be "
-                    f"loaded without it (found {', '.join(self._everything[source])})"
-                )
-            elif self._loaded.get(source, {}).get(name, "token") != "token":
-                problems.append(f"{self._files[source][0]}: column {name} ({key}) is not of type token, expected {name}:token")
+        unloaded = [name for name in names if name in header and name not in loaded]
+        if unloaded:
+            problems.append(f"load_col leaves out {' and '.join(unloaded)} of {file}, without which there are no interactions")
+        for name, key in names.items():
+            if name not in header:
+                problems.append(f"{file} has no column {shown(name)} ({key}), found {shown_names(header)}: set --{key}")
+            elif loaded.get(name, "token") != "token":
+                problems.append(f"{file}: column {name} ({key}) is of type {loaded[name]}, expected {name}:token")
+        for (name, key), source in zip(names.items(), ("user", "item"), strict=False):
+            problems += self._joined(source, name, key)
         return problems
+
+    def _joined(self, source: str, name: str, key: str) -> list[str]:
+        """Check the id column by which a file of users or items is joined, where any of its columns is loaded."""
+        loaded = self._loaded.get(source)
+        if loaded and name not in loaded:
+            return [
+                f"{self._files[source][0]} has no column {name} ({key}), or load_col leaves it out, and its other columns "
+                f"cannot be loaded without it (found {shown_names(self._everything[source])})"
+            ]
+        if (loaded or {}).get(name, "token") != "token":
+            return [f"{self._files[source][0]}: column {name} ({key}) is not of type token, expected {name}:token"]
+        return []
 
     def _times(self) -> list[str]:
         eval_args = self._config.get("eval_args")
@@ -198,6 +145,12 @@ class _Columns:
         if reasons and not problems and self._loaded["inter"][name] != "float":
             problems.append(f"{reasons[0]}: column {name} is of type {self._loaded['inter'][name]}, expected {name}:float")
         return problems
+
+    def _ratings(self) -> list[str]:
+        """DMF can read how an item was rated."""
+        if self._config.get("inter_matrix_type") != "rating":
+            return []
+        return self._absent("inter_matrix_type rating (RATING_FIELD)", str(self._config.get("RATING_FIELD")), ("inter",))
 
     def _values(self) -> list[str]:
         problems = []
@@ -245,10 +198,30 @@ class _Columns:
             problems += lines
         return problems
 
-
-def shown_names(names: str) -> str:
-    """Cut a list of column names to what fits into a message."""
-    return names if len(names) <= 300 else f"{names[:297]}..."
+    def _left_out(self) -> list[str]:
+        """Check that the columns to leave out exist, and that nothing needs those that are dropped after loading."""
+        problems = []
+        for key in ("unload_col", "unused_col"):
+            for source, names in (self._config.get(key) or {}).items():
+                header = self._everything.get(source, {})
+                absent = [name for name in names if name not in header] if names != "*" else []
+                if source not in self._files:
+                    problems.append(f"{key}: there is no file of {shown(source)}, found those of {', '.join(self._files)}")
+                elif absent:
+                    problems.append(f"{key} names column {shown_names(absent)}, which {self._files[source][0]} does not have")
+        needed = {str(self._config[key]) for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "LABEL_FIELD")}
+        for source, names in (self._config.get("unused_col") or {}).items():
+            if names == "*":
+                problems.append(f"unused_col: expected a list of columns for {source}, got '*'")
+            elif source in self._files and source not in self._loaded:
+                problems.append(f"unused_col names columns of {source}, of which load_col loads none")
+            elif needed & set(names):
+                problems.append(f"unused_col names {' and '.join(sorted(needed & set(names)))}, which training needs")
+        known = dict.fromkeys(name for columns in self._everything.values() for name in columns)
+        lengths = [name for name in self._config.get("seq_len") or {} if name not in known]
+        if lengths:
+            problems.append(f"seq_len names column {shown_names(lengths)}, which no file has (found {shown_names(known)})")
+        return problems
 
 
 def check_labels(model_class: Any, config: Mapping[str, Any], inter_columns: Mapping[str, str]) -> list[str]:

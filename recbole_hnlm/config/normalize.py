@@ -92,7 +92,7 @@ def _as_list(value: Any, *, numbers: bool = False) -> Any:
         parts = [part.strip() for part in value.strip("[]()").split(",")]
         return [_whole(parse_value(part)) if numbers else part for part in parts if part]
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return [value]
+        return [_whole(value) if numbers else value]
     return value
 
 

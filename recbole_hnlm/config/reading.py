@@ -34,18 +34,18 @@ def unread_keys(model_class: Any, values: Mapping[str, Any]) -> dict[str, str]:
         Key to the reason, as the rest of the sentence "KEY has no effect ...".
     """
     facts = {name: facts_of(info) for name, info in HNLMSettings.model_fields.items()}
-    reasons = {name: _reason(model_class, values, each) for name, each in facts.items()}
-    return {name: reason for name, reason in reasons.items() if reason}
-
-
-def _reason(model_class: Any, values: Mapping[str, Any], facts: Facts) -> str:
     readers = {Reader.EVERY_RUN}
     if getattr(model_class, "uses_hnlm_data", False):
         readers.add(Reader.OURS)
     if has_semantic_part(model_class):
         readers.add(Reader.SEMANTIC)
-    if facts.read_by not in readers:
-        return _reason_of_model(model_class.__name__)
+    # Once, because it looks up every model there is, and a model of RecBole's leaves nearly all of our keys unread.
+    of_model = _reason_of_model(model_class.__name__) if readers != set(Reader) else ""
+    reasons = {name: _reason(values, each) if each.read_by in readers else of_model for name, each in facts.items()}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _reason(values: Mapping[str, Any], facts: Facts) -> str:
     for key, allowed in facts.when.items():
         if values[key] not in allowed:
             return f"here: it is read with {key} {' or '.join(map(str, allowed))}, not {values[key]}"

@@ -23,6 +23,7 @@ from recbole_hnlm.config.sections.negatives import NegativeKeys
 from recbole_hnlm.config.sections.texts import TextKeys, VectorKeys
 from recbole_hnlm.utils.errors import ConfigError
 from recbole_hnlm.utils.registry import get_negative_sampler, negative_sampler_keys
+from recbole_hnlm.utils.values import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -185,7 +186,7 @@ def validate_settings(values: Mapping[str, Any], needs: SemanticNeeds | None = N
         for detail in error.errors():
             key = ".".join(str(part) for part in detail["loc"])
             message = detail["msg"].removeprefix("Value error, ")
-            problems.append(f"{key}: {message}, got {detail['input']!r}" if key else message)
+            problems.append(f"{key}: {message}, got {shown(detail['input'])}" if key else message)
         raise ConfigError("invalid settings: " + "; ".join(problems)) from error
 
 

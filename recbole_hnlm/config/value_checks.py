@@ -40,6 +40,11 @@ _MAY_BE_ZERO = frozenset(
 _SIZES = re.compile(r"(?:^|_)(?:sizes?|size_list|dims|layers|channels|kernels|strides)(?:_|$)|dims_dnn")
 _COUNTS = re.compile(r"^(?:n|num)_|_num$|^k$")
 _SHARES = re.compile(r"dropout|^drop_ratio$|^corruption_ratio$|_mask_ratio$")
+_FOLDERS = ("data_path", "checkpoint_dir")
+_SWITCHES_WITHOUT_DEFAULT = frozenset({"normalize_all"})
+_LEVELS = ("debug", "info", "warning", "error", "critical")
+_GPU = re.compile(r"-1|[0-9]+|(?:GPU|MIG)-[0-9A-Za-z/-]+")
+_DISTRIBUTIONS = ("uniform", "popularity")
 _LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
 _CLIP_FORM = "a dictionary such as {'max_norm':5}"
 # Packages that RecBole's models and loggers import only where they use them; pip's name where it differs.
@@ -55,7 +60,9 @@ def check_types(external: Mapping[str, Any], defaults: Mapping[str, Any]) -> lis
     """
     problems = []
     for key, value in external.items():
-        problems += _problem(key, value, defaults.get(key))
+        # topk is checked with the metrics.
+        problems += [] if key == "topk" else _problem(key, value, defaults.get(key))
+    problems += _environment_problems(external)
     rate = external.get("learning_rate", 1.0)
     if isinstance(rate, (int, float)) and not rate > 0:
         problems.append(f"learning_rate: expected a number above 0, got {shown(rate)}")
@@ -65,15 +72,33 @@ def check_types(external: Mapping[str, Any], defaults: Mapping[str, Any]) -> lis
 def _problem(key: str, value: Any, default: Any) -> list[str]:
     if key in _SMALLEST_INTEGER or is_whole_key(key, default):
         return _whole_problem(key, value, default)
-    if isinstance(default, bool):
+    if isinstance(default, bool) or key in _SWITCHES_WITHOUT_DEFAULT:
         return [] if isinstance(value, (bool, type(None))) else [f"{key}: expected True or False, got {shown(value)}"]
-    if isinstance(default, list) and default and not isinstance(default[0], (str, bool)):
+    if isinstance(default, list) and (_SIZES.search(key) if not default else not isinstance(default[0], (str, bool))):
         return _list_problem(key, value, default)
-    if isinstance(default, (int, float)):
-        return _real_problem(key, value)
+    return _real_problem(key, value) if isinstance(default, (int, float)) else _text_problem(key, value, default)
+
+
+def _text_problem(key: str, value: Any, default: Any) -> list[str]:
+    if key in _FOLDERS and not (isinstance(value, str) and value):
+        return [f"{key}: expected a folder such as {shown(default)}, got {shown(value)}"]
     if isinstance(default, str) and isinstance(value, (dict, bool)):
         return [f"{key}: expected a text such as {shown(default)}, got {shown(value)}"]
     return []
+
+
+def _environment_problems(external: Mapping[str, Any]) -> list[str]:
+    """Check what RecBole would take for something else silently: an unknown GPU for no GPU, an unknown level for INFO."""
+    problems = []
+    gpus, state, transform = external.get("gpu_id"), external.get("state"), external.get("transform")
+    names = gpus if isinstance(gpus, (list, tuple)) else str(gpus).split(",")
+    if gpus not in {None, ""} and not all(_GPU.fullmatch(str(name).strip()) for name in names):
+        problems.append(f"gpu_id: expected numbers of GPUs such as 0 or 0,1 (empty: none), got {shown(gpus)}")
+    if state is not None and str(state).lower() not in _LEVELS:
+        problems.append(f"state: expected one of {', '.join(level.upper() for level in _LEVELS)}, got {shown(state)}")
+    if transform not in {None, "", "equal"}:
+        problems.append(f"transform: RecBole's transforms are for sequential models, got {shown(transform)}; leave it out")
+    return problems
 
 
 def _whole_problem(key: str, value: Any, default: Any) -> list[str]:
@@ -88,7 +113,7 @@ def _whole_problem(key: str, value: Any, default: Any) -> list[str]:
 
 def _list_problem(key: str, value: Any, default: list[Any]) -> list[str]:
     is_list = isinstance(value, list) and all(isinstance(part, (int, float)) and not isinstance(part, bool) for part in value)
-    if not (is_list and (value or _SIZES.search(key) is None)):
+    if not (is_list and (value or not default or _SIZES.search(key) is None)):
         return [f"{key}: expected a list of numbers such as {shown(default)}, got {shown(value)}"]
     if all(isinstance(part, int) for part in default) and not all(isinstance(part, int) and part >= 1 for part in value):
         return [f"{key}: expected whole numbers of at least 1 such as {shown(default)}, got {shown(value)}"]
@@ -99,7 +124,7 @@ def _list_problem(key: str, value: Any, default: list[Any]) -> list[str]:
 
 def _real_problem(key: str, value: Any) -> list[str]:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return [f"{key}: expected a number, got {shown(value)}"]
+        return [f"{key}: expected a finite number, got {shown(value)}"]
     if _SHARES.search(key) and not 0 <= value < 1:
         return [f"{key}: expected a share from 0 to below 1, got {shown(value)}"]
     if key == "weight_decay" and value < 0:
@@ -135,9 +160,15 @@ def _clipping_problems(value: Any) -> list[str]:
 
 
 def _sampling_problems(args: Any) -> list[str]:
-    if not isinstance(args, dict) or str(args.get("distribution")).lower() == "none":
+    if not isinstance(args, dict):
         return []
     problems = []
+    if args.get("distribution") not in _DISTRIBUTIONS:
+        expected, found = " or ".join(_DISTRIBUTIONS), shown(args.get("distribution"))
+        problems.append(
+            f"train_neg_sample_args distribution: expected {expected}, got {found}; samplers of recbole-hnlm are chosen by "
+            "--negative_sampler"
+        )
     for key, lowest in (("sample_num", 1), ("candidate_num", 0)):
         value = args.get(key, lowest)
         if not isinstance(value, int) or isinstance(value, bool) or value < lowest:

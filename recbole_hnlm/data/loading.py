@@ -14,16 +14,15 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.sampler import Sampler
 from recbole.utils import init_seed
 
-from recbole_hnlm.config.atomic_headers import read_header
+from recbole_hnlm.config.atomic_headers import SOURCES
 from recbole_hnlm.config.checks import check_dataset, interaction_files
 from recbole_hnlm.data.download import ensure_dataset
+from recbole_hnlm.data.row_checks import bad_cells, check_rows
 from recbole_hnlm.utils.errors import ConfigError, DataError
 from recbole_hnlm.utils.results import Stopwatch
 from recbole_hnlm.utils.values import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from recbole_hnlm.config import Config
@@ -75,11 +74,12 @@ def load_data(config: Config, clock: Stopwatch | None = None) -> LoadedData:
         try:
             built = dataset.build()
             samplers = _create_samplers(config, dataset, built)
-        except (ValueError, NotImplementedError) as error:
+        except (ValueError, NotImplementedError, ArithmeticError) as error:
             raise DataError(
                 f"dataset {config['dataset']}: RecBole cannot split it or sample negatives: {type(error).__name__}: "
                 f"{_reason(error)}; check eval_args and the filters"
             ) from error
+        _check_labels(config, built)
         loaders = [
             get_dataloader(config, phase)(config, part, sampler, shuffle=config["shuffle"] if phase == "train" else False)
             for phase, part, sampler in zip(_PHASES, built, samplers, strict=True)
@@ -106,56 +106,55 @@ def _download_if_absent(config: Config) -> None:
 
 def _read_dataset(config: Config) -> Any:
     _download_if_absent(config)
+    for file in _loaded_files(config):
+        check_rows(file, config["encoding"], config["field_separator"])
     try:
-        return getattr(config.model_class, "dataset_class", Dataset)(config)
+        dataset = getattr(config.model_class, "dataset_class", Dataset)(config)
     except (ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
         raise DataError(f"dataset {config['dataset']}: {_reading_problem(config, error)}") from error
+    _refuse_infinite(config, dataset)
+    return dataset
+
+
+def _loaded_files(config: Config) -> list[Path]:
+    """Return the atomic files that RecBole reads with this configuration, and that exist."""
+    folder, name, load = Path(config["data_path"]), config["dataset"], config["load_col"]
+    files = [folder / file for file in interaction_files(name, config.final_config_dict)]
+    suffixes = [*SOURCES[1:], *(config["additional_feat_suffix"] or [])]
+    files += [folder / f"{name}.{suffix}" for suffix in suffixes if load is None or load.get(suffix)]
+    return [file for file in files if file.is_file()]
+
+
+def _bad_cell(config: Config) -> str | None:
+    """Return what is wrong with the first cell in a number column that holds no finite number."""
+    form = (config["encoding"], config["field_separator"], config["seq_separator"])
+    return next((problem for file in _loaded_files(config) for problem in bad_cells(file, *form)), None)
 
 
 def _reading_problem(config: Config, error: Exception) -> str:
     """Say in one line what RecBole stumbled over while it read and filtered: file, line and column where it is a cell."""
     reason = _reason(error)
-    if "empty" in reason:
-        return f"{reason}; loosen val_interval or the *_inter_num_interval keys"
-    folder, name = Path(config["data_path"]), config["dataset"]
-    files = [folder / file for file in interaction_files(name, config.final_config_dict)]
-    files += [folder / f"{name}.{source}" for source in ("user", "item")]
-    cell = next((found for file in files if file.is_file() for found in _bad_cells(file, config)), None)
-    return cell or f"RecBole cannot read or filter the files in {folder}: {type(error).__name__}: {reason}"
+    if "Some feat is empty" in reason:
+        return "no row is left of a file; loosen val_interval or the *_inter_num_interval keys"
+    return _bad_cell(config) or (
+        f"RecBole cannot read or filter the files in {config['data_path']}: {type(error).__name__}: {reason}"
+    )
 
 
 def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:300].rstrip(".")
 
 
-def _bad_cells(file: Path, config: Config) -> Iterator[str]:
-    """Yield what is wrong in an atomic file's rows: bytes of another encoding, too many fields, a float that is none."""
-    separator, encoding = config["field_separator"], config["encoding"] or "utf-8"
-    types = read_header(file, config["encoding"], separator)
-    columns = list(types)
-    try:
-        with file.open(encoding=encoding) as lines:
-            next(lines)
-            for number, line in enumerate(lines, start=2):
-                cells = line.rstrip("\r\n").split(separator)
-                if len(cells) > len(columns):
-                    yield f"{file}, line {number}: {len(cells)} fields, expected {len(columns)}"
-                for column, cell in zip(columns, cells, strict=False):
-                    if types[column] == "float" and cell.strip() and not _is_float(cell):
-                        yield (
-                            f"{file}, line {number}, column {column}: {shown(cell)} is not a number; write a number (times as "
-                            "seconds), leave the cell empty, or leave the column out with load_col"
-                        )
-    except UnicodeDecodeError:
-        yield f"{file} is not encoded in {encoding}: name its encoding, such as --encoding=gbk or --encoding=latin-1"
+def _refuse_infinite(config: Config, dataset: Any) -> None:
+    """Refuse number columns in which an infinite cell, or not one number, has made other cells infinite or undefined.
 
-
-def _is_float(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+    RecBole fills empty cells with the mean of their column, and scales columns by their largest and smallest cell.
+    """
+    for feat in (dataset.inter_feat, dataset.user_feat, dataset.item_feat):
+        for column in [] if feat is None else feat.columns:
+            if pd.api.types.is_float_dtype(feat[column]) and not np.isfinite(feat[column]).all():
+                cause = _bad_cell(config) or f"column {column} has no number in any row: leave it out with load_col"
+                raise DataError(f"dataset {config['dataset']}: {cause}")
 
 
 class _UncheckedSampler(Sampler):
@@ -234,6 +233,28 @@ def _check_topk(config: Config, dataset: Any) -> None:
     most = dataset.item_num - 1
     if max(config["topk"]) > most:
         raise ConfigError(f"topk {max(config['topk'])} is beyond the {most} items of dataset {config['dataset']}")
+    for phase in _PHASES[1:]:
+        drawn = config[f"{phase}_neg_sample_args"]["sample_num"]
+        if isinstance(drawn, int) and drawn > most:
+            raise ConfigError(
+                f"eval_args mode {config['eval_args']['mode'][phase]} draws more negatives than the {most} items of dataset "
+                f"{config['dataset']}: use mode full"
+            )
+
+
+def _check_labels(config: Config, built: list[Any]) -> None:
+    """Refuse labels of one kind where AUC is to tell two kinds apart; its NaN would be found only after training."""
+    if "auc" not in {str(metric).lower() for metric in config["metrics"]}:
+        return
+    for phase, part in zip(_PHASES[1:], built[1:], strict=True):
+        if config["eval_args"]["mode"][phase] != "labeled" or not len(part):
+            continue
+        kinds = np.unique(np.asarray(part.inter_feat[config["LABEL_FIELD"]]))
+        if len(kinds) == 1:
+            raise DataError(
+                f"dataset {config['dataset']}: every row of the {phase} split is labelled {kinds[0]:g}, and AUC needs both "
+                "labels: change threshold or val_interval, evaluate with mode uniN, or use --metrics=LogLoss"
+            )
 
 
 def _set_eval_batch_size(config: Config, dataset: Any) -> None:

@@ -14,7 +14,7 @@ from recbole_hnlm import __version__
 from recbole_hnlm.config import Config
 from recbole_hnlm.data.loading import LoadedData, load_data
 from recbole_hnlm.evaluator.false_negatives import FalseNegativeCounter
-from recbole_hnlm.model.building import build_model, naming_missing_packages
+from recbole_hnlm.model.building import build_model, naming_missing_packages, naming_wrong_keys
 from recbole_hnlm.semantics.attach import Semantics, attach_hnlm_data, semantics_of
 from recbole_hnlm.trainer.checkpoint import load_weights, read_checkpoint
 from recbole_hnlm.trainer.factory import get_trainer_class
@@ -93,7 +93,7 @@ def run(
     trainer = get_trainer_class(config.model_class, config)(config, model)
     if config.settings.count_false_negatives and hasattr(trainer, "false_negatives"):
         trainer.false_negatives = FalseNegativeCounter.of_splits([data.valid._dataset, data.test._dataset])
-    with clock.measure("train"), naming_missing_packages(config["model"]):
+    with clock.measure("train"), naming_missing_packages(config["model"]), naming_wrong_keys(config):
         best_score, best_result = trainer.fit(
             train_data, data.valid, saved=saved, show_progress=config["show_progress"], callback_fn=callback_fn
         )

@@ -14,6 +14,7 @@ __all__ = [
     "DataError",
     "HNLMError",
     "MissingDependencyError",
+    "out_of_memory",
 ]
 
 USER_ERROR_EXIT_CODE = 2
@@ -41,3 +42,10 @@ class BackendError(HNLMError):
 
 class MissingDependencyError(HNLMError):
     """An optional package that a chosen option needs; the message names the extra to install."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is exhausted: Python's, NumPy's, or PyTorch's on a CPU or a GPU."""
+    text = str(error)
+    of_torch = isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
+    return isinstance(error, MemoryError) or of_torch

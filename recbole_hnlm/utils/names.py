@@ -16,7 +16,7 @@ _LONGEST = 60
 
 def closest(word: object, known: Iterable[str], count: int = 1) -> list[str]:
     """Return the known names most like a word, case aside, best first; at most ``count``, maybe none."""
-    by_folded = {name.casefold(): name for name in sorted(known)}
+    by_folded = {name.casefold(): name for name in sorted(set(known) - {word})}
     near = difflib.get_close_matches(str(word)[:_LONGEST].casefold(), by_folded, n=count, cutoff=0.5)
     return [by_folded[name] for name in near]
 

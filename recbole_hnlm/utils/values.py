@@ -43,24 +43,71 @@ _LITERALS = (str, bool, int, float, list, tuple, dict, type(None))
 
 
 _SHOWN_CHARS = 80
-_MOST_PARTS, _MOST_LEVELS = 100_000, 50
-_repr = reprlib.Repr()
+_MOST_PARTS, _MOST_LEVELS, _MOST_DIGITS, _MOST_BYTES = 100_000, 50, 300, 1 << 20
+_TOO_DEEP = "lists or mappings are nested deeper than"
+
+
+class _Repr(reprlib.Repr):
+    """``repr`` of bounded length, also of whole numbers beyond Python's limit of digits."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Write a whole number."""
+        return f"a number of {x.bit_length():,} bits" if x.bit_length() > _SHOWN_CHARS * 8 else super().repr_int(x, level)
+
+
+_repr = _Repr()
 _repr.maxlevel, _repr.maxdict, _repr.maxlist, _repr.maxtuple, _repr.maxset = 4, 20, 20, 20, 20
 _repr.maxstring = _repr.maxother = _repr.maxlong = _SHOWN_CHARS
 
 
 class ConfigLoader(yaml.SafeLoader):
-    """YAML's safe loader, which also reads ``1e-5`` as a float (YAML 1.1 asks for ``1.0e-5``)."""
+    """YAML's safe loader, which also reads ``1e-5`` as a float (YAML 1.1 asks for ``1.0e-5``).
+
+    A key that one mapping has twice is an error, and nothing may grow without bounds: merge keys (``<<``), nesting, digits.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._flattened: set[int] = set()
+        self._merged = 0
+
+    def fetch_flow_collection_start(self, *args: Any) -> None:
+        """Begin a list or mapping in brackets; PyYAML's time grows with the square of their depth."""
+        if self.flow_level >= _MOST_LEVELS:
+            raise yaml.scanner.ScannerError(None, None, f"{_TOO_DEEP} {_MOST_LEVELS} levels", self.get_mark())
+        super().fetch_flow_collection_start(*args)
+
+    def construct_number(self, node: yaml.ScalarNode) -> Any:
+        """Read a whole number or a float; PyYAML's time grows with the square of ``1:1:1`` and the like."""
+        if len(str(node.value)) > _MOST_DIGITS:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a number has more than {_MOST_DIGITS} characters", node.start_mark
+            )
+        whole = node.tag.endswith(":int")
+        return self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Resolve merge keys (``<<``), whose aliases of aliases could double a mapping at every level."""
+        """Resolve merge keys, whose aliases of aliases could double a mapping at every level."""
+        if id(node) in self._flattened:
+            return
+        self._flattened.add(id(node))
+        written: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in written:
+                raise yaml.constructor.ConstructorError(None, None, f"key {shown(key.value)} is given twice", key.start_mark)
+            if isinstance(key, yaml.ScalarNode):
+                written.add((key.tag, key.value))
+        before = len(node.value)
         super().flatten_mapping(node)
-        if len(node.value) > _MOST_PARTS:
+        self._merged += len(node.value) - before
+        if self._merged > _MOST_PARTS:
             raise yaml.constructor.ConstructorError(
-                None, None, f"a mapping has more than {_MOST_PARTS:,} keys", node.start_mark
+                None, None, f"merge keys add more than {_MOST_PARTS:,} keys", node.start_mark
             )
 
 
+for _kind in ("int", "float"):
+    ConfigLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", ConfigLoader.construct_number)
 ConfigLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\d[\d_]*(?:\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
 )
@@ -85,6 +132,8 @@ def refuse_unbounded(value: Any, where: str) -> None:
     sizes: dict[int, int] = {}
 
     def size(part: Any, level: int) -> int:
+        if isinstance(part, int) and part.bit_length() > _MOST_DIGITS * 3:
+            raise ConfigError(f"{where}: {shown(part)} is beyond every number that a key takes")
         if not isinstance(part, (list, tuple, dict)):
             return 1
         if level > _MOST_LEVELS:
@@ -131,10 +180,8 @@ def _parse_collection(stripped: str, text: str) -> Any:
         return text
     try:
         return yaml.load(stripped, Loader=ConfigLoader)  # noqa: S506 - ConfigLoader is a SafeLoader
-    except (yaml.YAMLError, ValueError):
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError):
         return text
-    except RecursionError as error:
-        raise ConfigError(f"value {shown(stripped)}: lists or mappings are nested too deep to be read") from error
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
@@ -145,6 +192,8 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     """
     file = Path(path).expanduser()
     try:
+        if file.stat().st_size > _MOST_BYTES:
+            raise ConfigError(f"config file {path} has {file.stat().st_size:,} bytes, expected at most {_MOST_BYTES:,}")
         content = yaml.load(file.read_text(encoding="utf-8"), Loader=ConfigLoader)  # noqa: S506 - a SafeLoader
     except FileNotFoundError as error:
         raise ConfigError(f"config file {path} does not exist (looked for {file.absolute()})") from error
@@ -156,13 +205,17 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigError(f"config file {path}{where}: not valid YAML: {what}") from error
     except RecursionError as error:
-        raise ConfigError(f"config file {path}: lists or mappings are nested too deep to be read") from error
-    except ValueError as error:
+        raise ConfigError(f"config file {path}: {_TOO_DEEP} {_MOST_LEVELS} levels") from error
+    except (ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        # PyYAML's constructors of !!bool, !!timestamp, !!int do not expect other texts than those they resolve themselves.
         raise ConfigError(f"config file {path}: a value cannot be read: {shown(str(error))}") from error
     if content is None:
         return {}
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise ConfigError(f"config file {path}: expected lines of `key: value`, got {type(content).__name__}")
+    if not isinstance(content, dict):
+        raise ConfigError(f"config file {path}: expected lines of `key: value`, got {shown(content)}")
+    wrong = next((key for key in content if not isinstance(key, str)), "")
+    if not isinstance(wrong, str):
+        raise ConfigError(f"config file {path}: expected keys that are names, got {shown(wrong)}")
     refuse_unbounded(content, f"config file {path}")
     return content
 
@@ -177,8 +230,10 @@ def split_argv(argv: Sequence[str]) -> dict[str, str]:
     tokens = iter(argv)
     for token in tokens:
         if not token.startswith("--") or len(token) == len("--"):
-            raise ConfigError(f"unexpected argument {token!r}: expected --key=value or --key value")
+            raise ConfigError(f"unexpected argument {shown(token)}: expected --key=value or --key value")
         key, equals, text = token[2:].partition("=")
+        if not key:
+            raise ConfigError(f"unexpected argument {shown(token)}: expected --key=value or --key value")
         if not equals:
             following = next(tokens, None)
             if following is None or following.startswith("--"):

@@ -14,13 +14,15 @@ __all__ = [
     "NonNegative",
     "Positive",
     "Section",
+    "Seed",
     "Share",
 ]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Positive = Annotated[float, Field(gt=0.0)]
-AtLeastOne = Annotated[int, Field(ge=1)]
+AtLeastOne = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # NumPy's range
 
 # Conditions for the fact ``when``.
 TEXT_ROUTE = {"negative_route": ("text",)}

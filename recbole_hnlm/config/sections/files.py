@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
 from recbole_hnlm.config.facts import Affects, Reader, key
-from recbole_hnlm.config.sections.base import Section
+from recbole_hnlm.config.sections.base import Section, Seed
 
 __all__ = ["DataKeys", "FileKeys"]
 
@@ -40,6 +36,6 @@ class FileKeys(Section):
 class DataKeys(Section):
     """The split."""
 
-    split_seed: Annotated[int, Field(ge=0)] | None = key(
+    split_seed: Seed | None = key(
         None, Affects.SPLIT, Reader.EVERY_RUN, description="Seed of the split alone; null splits by seed, as RecBole does."
     )

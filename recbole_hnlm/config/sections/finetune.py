@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from recbole_hnlm.config.facts import Affects, Reader, key
-from recbole_hnlm.config.sections.base import FINETUNED_ROUTE, AtLeastOne, NonNegative, Positive, Section, Share
+from recbole_hnlm.config.sections.base import FINETUNED_ROUTE, AtLeastOne, NonNegative, Positive, Section, Seed, Share
 
 __all__ = ["FinetuneKeys", "TeacherKeys"]
 
@@ -43,7 +43,7 @@ class TeacherKeys(Section):
         when=FINETUNED_ROUTE,
         description="Share of those candidates, highest teacher score first, that is skipped as likely false negatives.",
     )
-    teacher_seed: int = key(
+    teacher_seed: Seed = key(
         0,
         Affects.ADAPTER,
         Reader.OURS,
@@ -203,7 +203,7 @@ class FinetuneKeys(Section):
         when=FINETUNED_ROUTE,
         description="Steps between checkpoints; a killed fine-tuning continues there.",
     )
-    finetune_seed: int = key(
+    finetune_seed: Seed = key(
         0, Affects.ADAPTER, Reader.OURS, when=FINETUNED_ROUTE, description="Seed of fine-tuning; independent of RecBole's seed."
     )
     finetune_heldout_users: Annotated[int, Field(ge=0)] = key(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from recbole_hnlm.config.facts import Affects, Reader, key
-from recbole_hnlm.config.sections.base import LLM_ROUTES, TEXT_ROUTE, AtLeastOne, NonNegative, Positive, Section, Share
+from recbole_hnlm.config.sections.base import LLM_ROUTES, TEXT_ROUTE, AtLeastOne, NonNegative, Positive, Section, Seed, Share
 
 __all__ = ["LLMKeys", "PromptKeys"]
 
@@ -96,7 +96,7 @@ class LLMKeys(Section):
         when=TEXT_ROUTE,
         description="Sampling temperature of hard negatives; 0 decodes greedily.",
     )
-    llm_seed: int = key(
+    llm_seed: Seed = key(
         0,
         Affects.REPLIES,
         Reader.OURS,
