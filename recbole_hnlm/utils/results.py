@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recbole_hnlm.utils.addresses import redact
 from recbole_hnlm.utils.files import replacing
-from recbole_hnlm.utils.values import plain, redact
+from recbole_hnlm.utils.values import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
