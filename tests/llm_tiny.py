@@ -88,9 +88,24 @@ def completion(text):
     }
 
 
+def is_probe(body):
+    return body["messages"][-1]["content"].startswith("Say hello to me")
+
+
+def obeying(body):
+    """Answer the probe for grammars as a server does that obeys response_format."""
+    form = body.get("response_format", {})
+    if form.get("type") == "json_schema":
+        return json.dumps({name: rule["enum"][0] for name, rule in form["json_schema"]["schema"]["properties"].items()})
+    return "{}" if form else "Hello."
+
+
 @contextmanager
-def faulty_server(script):
-    """Serve chat completions on loopback; ``script(number, body, handler)`` returns (status, content[, headers]) or answers."""
+def faulty_server(script, probe=obeying):
+    """Serve chat completions on loopback; ``script(number, body, handler)`` returns (status, content[, headers]) or answers.
+
+    Probes for grammars are answered by ``probe(body)`` and not counted as seen; None leaves them to the script.
+    """
     seen = []
     lock = threading.Lock()
 
@@ -99,6 +114,9 @@ def faulty_server(script):
 
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if probe is not None and is_probe(body):
+                self.reply(200, completion(probe(body)))
+                return
             with lock:
                 number = len(seen)
                 seen.append({"body": body, "headers": dict(self.headers), "time": time.monotonic(), "path": self.path})

@@ -72,8 +72,8 @@ def server():
     [
         ((200, json.dumps({"data": [{"id": "m"}]}).encode()), "m at http", None),
         ((200, json.dumps({"data": [{"id": "other"}]}).encode()), "serves other, not m", "--llm_model=other"),
-        ((401, b""), "answers 401", "export MY_KEY=..."),
-        ((500, b""), "answers 500", "check --llm_base_url"),
+        ((401, b""), "refuses the key in MY_KEY (status 401", "export MY_KEY=..."),
+        ((500, b""), "has an internal fault: see its log (status 500", "check --llm_base_url"),
         ((200, b"<html>"), "does not answer as a server should", "start the server"),
         ((200, b"[1]"), "does not answer as a server should", "start the server"),
     ],
@@ -89,12 +89,34 @@ def test_a_server_is_asked_for_its_models_and_the_key_is_not_shown(server, monke
     assert _Server.authorization == "Bearer sk-secret"
 
 
+def test_names_of_models_cannot_command_a_terminal(server):
+    names = ["\x1b]0;owned\x07\x1b[2J", "\u202emodel", "x" * 10_000, *map(str, range(50))]
+    _Server.answer = (200, json.dumps({"data": [{"id": name} for name in names]}).encode())
+    check = check_llm(validate_settings({"llm_backend": "openai", "llm_model": "m", "llm_base_url": server}))
+    shown = check.found + check.fix
+    assert "and 48 more" in check.found
+    assert shown.isprintable()
+    assert len(shown) < 1000
+
+
+def test_several_servers_are_asked_and_one_is_enough(server):
+    _Server.answer = (200, json.dumps({"data": [{"id": "m"}]}).encode())
+    keys = {"llm_backend": "openai", "llm_model": "m", "llm_base_url": f"http://127.0.0.1:9/v1,{server}"}
+    check = check_llm(validate_settings(keys))
+    assert not check.is_failure
+    assert "http://127.0.0.1:9/v1 does not answer as a server should" in check.found
+    assert f"m at {server}" in check.found
+
+
 def test_a_server_that_is_not_there():
     keys = {"llm_backend": "openai", "llm_model": "m", "llm_base_url": "http://127.0.0.1:9/v1"}
     check = check_llm(validate_settings(keys))
     assert check.fix == "start the server"
     assert "OPENAI_API_KEY is" in check.found
-    assert "not an http address" in check_llm(validate_settings({**keys, "llm_base_url": "file:///etc"})).found
+    assert (
+        "is not an address such as http://localhost:8000/v1"
+        in check_llm(validate_settings({**keys, "llm_base_url": "file:///etc"})).found
+    )
 
 
 def test_wrong_keys_and_little_memory_are_failures(workdir, monkeypatch):

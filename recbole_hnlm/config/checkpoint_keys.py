@@ -13,8 +13,9 @@ from recbole.utils import dataset_arguments, evaluation_arguments, training_argu
 
 from recbole_hnlm.config.facts import Affects
 from recbole_hnlm.config.settings import keys_affecting, place_keys
+from recbole_hnlm.utils.addresses import redact
 from recbole_hnlm.utils.errors import ArtifactError
-from recbole_hnlm.utils.values import redact, refuse_unbounded, shown
+from recbole_hnlm.utils.values import refuse_unbounded, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -73,8 +74,12 @@ def check_names(model: Any, dataset: Any) -> None:
 
 
 def llm_places(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the given places of the LLM's vectors."""
-    return {key: given[key] for key in _LLM_PLACES if key in given}
+    """Return the given places of the LLM's vectors, as they may be stored: addresses without what may be a key."""
+    return {key: _storable(given[key]) for key in _LLM_PLACES if key in given}
+
+
+def _storable(place: Any) -> Any:
+    return redact(place) if isinstance(place, str) else place
 
 
 def keys_to_repeat(saved: Mapping[str, Any], final: Mapping[str, Any]) -> list[str]:
@@ -82,4 +87,5 @@ def keys_to_repeat(saved: Mapping[str, Any], final: Mapping[str, Any]) -> list[s
     places = saved.get("places")
     if not isinstance(places, dict):
         return []
-    return [f"--{key}={redact(shown(places[key]))}" for key in _LLM_PLACES if key in places and places[key] != final.get(key)]
+    different = [key for key in _LLM_PLACES if key in places and places[key] != _storable(final.get(key))]
+    return [f"--{key}={redact(shown(places[key]))}" for key in different]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,11 @@ from recbole_hnlm.config.model_keys import lacks_negatives
 from recbole_hnlm.config.normalize import PATH_KEYS
 from recbole_hnlm.config.renamed import RENAMED
 from recbole_hnlm.evaluator.registry import metric_classes
-from recbole_hnlm.utils.errors import DataError
+from recbole_hnlm.utils.addresses import looks_secret, parse_addresses
+from recbole_hnlm.utils.errors import ConfigError, DataError
 from recbole_hnlm.utils.names import closest
 from recbole_hnlm.utils.paths import recbole_downloads
-from recbole_hnlm.utils.values import NESTED_KEYS, redact, shown
+from recbole_hnlm.utils.values import NESTED_KEYS, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -34,7 +36,7 @@ __all__ = [
     "check_model",
     "check_paths",
     "check_pickled_caches",
-    "check_secrets",
+    "check_servers",
     "dataset_folder",
     "interaction_files",
     "nearest",
@@ -44,6 +46,8 @@ LAUNCHER_KEYS = frozenset({"nproc", "ip", "port", "world_size", "offset", "local
 
 # Keys that RecBole 1.2.1 reads although none of its YAML files or argument lists names them.
 UNLISTED_KEYS = frozenset({"encoding", "eta", "norm", "tail_ratio", "token_num_threshold", "xgb_early_stopping_rounds"})
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 # RecBole lists these among its arguments but reads them nowhere: a file given this way would be ignored.
 _DEAD_KEYS = frozenset({"config_file"})
@@ -96,15 +100,21 @@ def check_pickled_caches(config: Mapping[str, Any]) -> list[str]:
     return [f"{' and '.join(given)}: RecBole's pickled caches go stale silently and are not supported; leave the key out"]
 
 
-def check_secrets(config: Mapping[str, Any]) -> list[str]:
-    """Refuse passwords and keys inside an address, which would end up in logs, results and checkpoints."""
-    url = config.get("llm_base_url")
-    if not isinstance(url, str) or redact(url) == url:
-        return []
-    return [
-        f"llm_base_url {redact(url)} holds a password or key: leave it out of the address and put it into the environment "
-        f"variable {config.get('llm_api_key_env')} (llm_api_key_env)"
-    ]
+def check_servers(config: Mapping[str, Any]) -> list[str]:
+    """Refuse addresses that cannot be called or hold a password or key, and a key in place of its variable's name."""
+    addresses = config.get("llm_base_url")
+    variable = str(config.get("llm_api_key_env"))
+    if variable not in os.environ and (not _VARIABLE.fullmatch(variable) or looks_secret(variable)):
+        return [
+            "llm_api_key_env is not the name of an environment variable, which is expected, such as OPENAI_API_KEY; if it is "
+            "the key itself, put the key into that variable (it is not shown here)"
+        ]
+    try:
+        if isinstance(addresses, str):
+            parse_addresses(addresses, variable)
+    except ConfigError as error:
+        return [str(error)]
+    return []
 
 
 def check_paths(config: Mapping[str, Any]) -> list[str]:

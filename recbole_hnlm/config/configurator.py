@@ -22,7 +22,7 @@ from recbole_hnlm.config.checks import (
     check_model,
     check_paths,
     check_pickled_caches,
-    check_secrets,
+    check_servers,
     dataset_folder,
 )
 from recbole_hnlm.config.data_forms import INTER_NUM_KEYS
@@ -303,7 +303,7 @@ class Config(RecBoleConfig):
         problems += check_types(recboles, self.internal_config_dict)
         problems += check_model(self.model_class, self.model)
         problems += check_pickled_caches(final)
-        problems += check_secrets(final)
+        problems += check_servers(final)
         problems += check_paths(final)
         problems += check_metrics(final)
         problems += (

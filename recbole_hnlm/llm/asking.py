@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tqdm.auto import tqdm
 
 from recbole_hnlm.llm.cache import content_key
-from recbole_hnlm.llm.protocol import Decoding
+from recbole_hnlm.llm.protocol import AnswersCutShortError, Decoding
 from recbole_hnlm.llm.replies import parse_reply
 from recbole_hnlm.utils.errors import BackendError
 
@@ -157,9 +157,17 @@ class _Asking:
         return found
 
     def _answer_batch(self, batch: list[str], prompts: dict[str, Prompt], decoding: Decoding) -> dict[str, BaseModel]:
-        texts = self._backend.generate([prompts[key] for key in batch], decoding)
+        try:
+            texts = self._backend.generate([prompts[key] for key in batch], decoding)
+        except AnswersCutShortError as error:
+            self._keep(batch, error.answers)
+            raise
         if len(texts) != len(batch):
             raise RuntimeError(f"backend returned {len(texts)} replies to {len(batch)} prompts")
+        return self._keep(batch, texts)
+
+    def _keep(self, batch: list[str], texts: Sequence[str | None]) -> dict[str, BaseModel]:
+        """Store the valid replies among the texts, and return them by key."""
         valid: dict[str, BaseModel] = {}
         stored: dict[str, str] = {}
         for key, text in zip(batch, texts, strict=True):

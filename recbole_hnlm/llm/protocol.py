@@ -12,10 +12,25 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from recbole_hnlm.utils.errors import BackendError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Decoding", "LLMBackend", "ModelIdentity", "Prompt"]
+__all__ = ["AnswersCutShortError", "Decoding", "LLMBackend", "ModelIdentity", "Prompt"]
+
+
+class AnswersCutShortError(BackendError):
+    """A backend stops answering in the middle of a call; what it has answered is kept.
+
+    Args:
+        line: why, for the user.
+        answers: one text per prompt of the call, None where there is no answer.
+    """
+
+    def __init__(self, line: str, answers: Sequence[str | None]) -> None:
+        super().__init__(line)
+        self.answers = list(answers)
 
 
 @dataclass(frozen=True)
@@ -110,7 +125,8 @@ class LLMBackend(Protocol):
             ``max_new_tokens``, or the server failed after its retries).
 
         Raises:
-            BackendError: no prompt can be answered: no memory, a dead server, a refused key, an unknown model.
+            BackendError: no prompt can be answered: no memory, a dead server, a refused key, an unknown model. It is an
+                :class:`AnswersCutShortError` where some were answered before.
         """
 
     def close(self) -> None:

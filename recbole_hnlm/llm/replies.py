@@ -15,6 +15,7 @@ Departure from the method: ``reasoning`` has a limit too, since the stages use o
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError, create_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from recbole_hnlm.config.settings import HNLMSettings
 
@@ -35,6 +36,7 @@ __all__ = [
     "hard_negative_format",
     "parse_reply",
     "profile_format",
+    "without_thinking",
 ]
 
 MAX_WORD_CHARS = 24
@@ -43,7 +45,8 @@ MAX_WORD_CHARS = 24
 _CHARS_PER_WORD = MAX_WORD_CHARS + 2  # with its mark of punctuation and the space before the next
 _TOKENS_FOR_STRUCTURE = 40  # braces, quotes, field names and the end token, at about a token per two characters
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_FENCED = re.compile(r"\A```(?:json)?\s*\n(?P<body>.*?)\n?```\Z", re.DOTALL | re.IGNORECASE)
+_THINKING = (("<think>", "</think>"), ("<thinking>", "</thinking>"), ("[think]", "[/think]"))
+_MOST_BRACES = 200  # opening braces that are tried in one reply
 # Characters of a word: all but those on which str.split() splits (so that the grammar and the validators count the same words),
 # quote, backslash, marks of punctuation, control, format and private characters. Stated as ranges that begin and end within one
 # length of UTF-8 (U+07FF, U+FFFF): across such a border, and for a negated class, xgrammar 0.2 lets malformed UTF-8 through.
@@ -161,11 +164,31 @@ def hard_negative_format(settings: HNLMSettings) -> ReplyFormat:
     return _format(HardNegative, limits, settings.negative_temperature)
 
 
+def without_thinking(text: str) -> str:
+    """Cut off what a model thinks aloud before its reply, in marks such as ``<think>...</think>``.
+
+    Some chat templates open the thinking themselves, so that the closing mark stands alone; thinking that does not end leaves
+    nothing.
+    """
+    if text.lstrip().startswith("{"):
+        return text
+    lowered = text.lower()
+    if len(lowered) != len(text):  # a few letters have a longer lower case, which would shift the places
+        lowered = text
+    for opening, closing in _THINKING:
+        if (place := lowered.rfind(closing)) >= 0:
+            return text[place + len(closing) :]
+        if lowered.lstrip().startswith(opening):
+            return ""
+    return text
+
+
 def parse_reply(text: str | None, reply_format: ReplyFormat) -> BaseModel | None:
     """Read a reply.
 
     Args:
-        text: what the LLM said; a Markdown code fence around the JSON is taken off.
+        text: what the LLM said; thinking before the reply is cut off, and so is what stands around a JSON object, where exactly
+            one object in the text is of the expected form.
         reply_format: the expected form.
 
     Returns:
@@ -173,10 +196,30 @@ def parse_reply(text: str | None, reply_format: ReplyFormat) -> BaseModel | None
     """
     if text is None:
         return None
-    stripped = text.strip()
-    if fenced := _FENCED.match(stripped):
-        stripped = fenced["body"]
+    text = without_thinking(text).strip()
+    if (reply := _validated(text, reply_format)) is not None:
+        return reply
+    fits = [reply for part in _objects_in(text) if (reply := _validated(part, reply_format)) is not None]
+    return fits[0] if len(fits) == 1 else None
+
+
+def _validated(text: str, reply_format: ReplyFormat) -> BaseModel | None:
     try:
-        return reply_format.model.model_validate_json(stripped)
+        return reply_format.model.model_validate_json(text)
     except ValidationError:
         return None
+
+
+def _objects_in(text: str) -> Iterator[str]:
+    """Yield the JSON objects of a text that lie in no other one; of a text with very many braces the first ones."""
+    start, decoder = 0, json.JSONDecoder()
+    for _ in range(_MOST_BRACES):
+        if (start := text.find("{", start)) < 0:
+            return
+        try:
+            _, end = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            start += 1
+        else:
+            yield text[start:end]
+            start = end

@@ -14,8 +14,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recbole_hnlm.utils.addresses import redact
 from recbole_hnlm.utils.errors import ArtifactError
-from recbole_hnlm.utils.values import redact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +24,7 @@ __all__ = ["close_logger", "init_logger", "quiet_recbole"]
 
 _ANSI = re.compile(r"\x1B(?:[@-Z\\-_]|\[[0-?]*[ -/]*[@-~])")
 _OWN = "recbole_hnlm_handler"
+_LEAST_SECRET_CHARS = 4  # blanking out a shorter one would blank out words
 # Libraries that log every request or every loaded file at INFO.
 _QUIET = ("httpx", "httpx2", "httpcore", "httpcore2", "openai", "urllib3", "sentence_transformers", "transformers", "filelock")
 
@@ -84,8 +85,9 @@ def init_logger(config: Any) -> Path:
     """
     close_logger()
     path = Path(config["log_dir"]) / f"{config['run_id']}.log"
-    key = os.environ.get(str(config["llm_api_key_env"]), "")
-    secrets = [key] if key else []
+    key = os.environ.get(str(config["llm_api_key_env"]), "").strip()
+    # A key of several lines is refused; its lines are blanked out all the same.
+    secrets = [line for line in {key, *key.splitlines()} if len(line) >= _LEAST_SECRET_CHARS]
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if config["local_rank"]:
         handlers.append(_RunNameHandler(str(path)))

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recbole_hnlm.utils.addresses import redact
 from recbole_hnlm.utils.errors import ArtifactError
 from recbole_hnlm.utils.files import read_json, replacing
-from recbole_hnlm.utils.values import plain, redact
+from recbole_hnlm.utils.values import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

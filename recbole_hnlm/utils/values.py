@@ -16,7 +16,7 @@ import yaml
 from recbole_hnlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = [
     "NESTED_KEYS",
@@ -25,7 +25,6 @@ __all__ = [
     "merge",
     "parse_value",
     "plain",
-    "redact",
     "refuse_unbounded",
     "shown",
     "split_argv",
@@ -268,14 +267,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.name
     return value.__name__ if isinstance(value, type) else str(value)
-
-
-_USER_INFO = re.compile(r"(?<=://)[^/@\s'\"]+@")
-_QUERY_SECRET = re.compile(r"(?i)([?&](?:api[-_]?key|key|token|access_token|secret)=)[^&\s'\"]+")
-
-
-def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """Blank out passwords and keys inside URLs, and every one of ``secrets``."""
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    return _QUERY_SECRET.sub(r"\1***", _USER_INFO.sub("***@", text))

@@ -48,7 +48,8 @@ class LLMKeys(Section):
         Reader.OURS,
         when=_SERVER,
         place=True,
-        description="Base URL of the server of llm_backend openai, such as http://localhost:8000/v1.",
+        description="Address of the server of llm_backend openai, such as http://localhost:8000/v1; several, with commas "
+        "between, share the prompts.",
     )
     llm_api_key_env: str = key(
         "OPENAI_API_KEY",
@@ -71,10 +72,17 @@ class LLMKeys(Section):
         128, Affects.NOTHING, Reader.OURS, when=_IN_PROCESS, description="Prompts that are generated together (transformers)."
     )
     llm_concurrency: AtLeastOne = key(
-        16, Affects.NOTHING, Reader.OURS, when=_SERVER, description="Requests in flight at once (openai)."
+        16, Affects.NOTHING, Reader.OURS, when=_SERVER, description="Requests in flight at once, over all servers (openai)."
     )
     llm_timeout: Positive = key(
-        120.0, Affects.NOTHING, Reader.OURS, when=_SERVER, description="Seconds to wait for one answer of a server."
+        120.0, Affects.NOTHING, Reader.OURS, when=_SERVER, description="Seconds that one whole answer of a server may take."
+    )
+    llm_thinking_tokens: Annotated[int, Field(ge=0)] = key(
+        0,
+        Affects.NOTHING,
+        Reader.OURS,
+        when=_SERVER,
+        description="Tokens that a model which thinks before it replies gets in addition to the reply's (openai).",
     )
     llm_max_retries: Annotated[int, Field(ge=0)] = key(
         4, Affects.NOTHING, Reader.OURS, when=_SERVER, description="Times a failed request to a server is sent again."

@@ -1,0 +1,148 @@
+"""Prompts spread over several servers: one that dies, one that comes back, one that refuses; the bound in flight."""
+
+import json
+import logging
+import socket
+import threading
+import time
+from contextlib import closing
+
+import pytest
+from llm_tiny import GOOD, completion, faulty_server, server_settings
+from servers_kit import DECODING, FORMAT, fault_of, generate, prompts_of, unused_port
+
+from recbole_hnlm.llm import replica, replicas
+from recbole_hnlm.llm.asking import ask
+from recbole_hnlm.llm.cache import ReplyCache
+from recbole_hnlm.llm.factory import load_backend
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(replicas, "_FIRST_BACKOFF", 0.01)
+
+
+class Scripted:
+    """A server that can be killed and revived."""
+
+    def __init__(self):
+        self.alive, self.dies_after, self.answered, self.lock = True, None, 0, threading.Lock()
+
+    def __call__(self, _number, body, handler):
+        with self.lock:
+            if self.dies_after is not None and self.answered >= self.dies_after:
+                self.alive = False
+            if self.alive:
+                self.answered += 1
+        if not self.alive:
+            handler.connection.shutdown(socket.SHUT_RDWR)
+            handler.close_connection = True
+            return None
+        user = json.loads(body["messages"][1]["content"])
+        usage = {"prompt_tokens": 7, "completion_tokens": 3}
+        return 200, completion(json.dumps({"summarization": f"user {user['id']}", "reasoning": "so"})) | {"usage": usage}
+
+
+@pytest.fixture
+def three():
+    scripts = [Scripted(), Scripted(), Scripted()]
+    with faulty_server(scripts[0]) as (a, _), faulty_server(scripts[1]) as (b, _), faulty_server(scripts[2]) as (c, _):
+        yield scripts, [a, b, c]
+
+
+def expected(count):
+    return [f"user {place}" for place in range(count)]
+
+
+def summaries(replies):
+    return [json.loads(reply)["summarization"] for reply in replies]
+
+
+def test_three_servers_of_which_one_dies_midway(three, caplog):
+    scripts, urls = three
+    scripts[1].dies_after = 5
+    with caplog.at_level(logging.INFO, "recbole_hnlm"):
+        assert summaries(generate(", ".join(urls), 90, llm_max_retries=0, llm_concurrency=6)) == expected(90)
+    counts = [script.answered for script in scripts]
+    assert counts[1] == 5
+    assert sum(counts) == 90  # nothing was asked twice
+    assert min(counts[0], counts[2]) >= 20
+    assert caplog.text.count(f"the server at {urls[1]} is left out for a while") == 1
+    figures = [record.getMessage() for record in caplog.records if "tokens in" in record.getMessage()]
+    assert [line.split(": ")[0] for line in figures] == [f"the server at {url}" for url in urls]
+    # One request more than prompts: the probe for the grammar, which brings no prompt's reply.
+    assert f"{counts[0] + 1:,} requests" in figures[0]
+    assert f"{counts[0]:,} replies, 0 errors, {7 * counts[0]:,} tokens in, {3 * counts[0]:,} out" in figures[0]
+    assert "5 replies, 2 errors" in figures[1] or "5 replies, 3 errors" in figures[1]
+
+
+def test_a_server_that_comes_back_is_used_again(three, monkeypatch, caplog):
+    monkeypatch.setattr(replica, "_FIRST_PAUSE", 0.05)
+    scripts, urls = three
+    scripts[0].alive = False
+    with closing(load_backend(server_settings(",".join(urls)))) as backend, caplog.at_level(logging.INFO, "recbole_hnlm"):
+        assert summaries(backend.generate(prompts_of(12), DECODING)) == expected(12)
+        assert scripts[0].answered == 0
+        scripts[0].alive = True
+        time.sleep(0.5)
+        assert summaries(backend.generate(prompts_of(30), DECODING)) == expected(30)
+    assert scripts[0].answered >= 5
+    assert f"the server at {urls[0]} answers again" in caplog.text
+
+
+def test_one_server_is_enough_and_none_is_an_error(three):
+    scripts, urls = three
+    dead = f"http://127.0.0.1:{unused_port()}/v1"
+    assert summaries(generate(f"{dead},{urls[0]},{dead}x", 9, llm_max_retries=0)) == expected(9)
+    for script in scripts:
+        script.alive = False
+    line = fault_of(",".join([*urls, dead]), llm_max_retries=0)
+    assert "none of 4 servers answers" in line
+    assert all(url in line for url in (*urls, dead))
+
+
+def test_a_server_that_refuses_the_key_is_left_out_for_good(three, caplog):
+    _, urls = three
+    with faulty_server(lambda *_: (401, {"error": "bad key"})) as (bad, seen), caplog.at_level(logging.WARNING, "recbole_hnlm"):
+        assert summaries(generate(f"{bad},{urls[0]}", 20)) == expected(20)
+    assert len(seen) == 1
+    assert "left out for the rest of the run" in caplog.text
+
+
+def test_the_bound_of_requests_in_flight_holds_over_all_servers():
+    lock, now, most = threading.Lock(), [0], [0]
+
+    def script(_number, _body, _handler):
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.02)
+        with lock:
+            now[0] -= 1
+        return 200, completion(GOOD)
+
+    with faulty_server(script) as (a, _), faulty_server(script) as (b, _):
+        assert generate(f"{a},{b}", 40, llm_concurrency=4) == [GOOD] * 40
+    assert 3 <= most[0] <= 4
+
+
+def test_servers_may_take_different_parameters(three):
+    _, urls = three
+
+    def strict(_number, body, _handler):
+        return (200, completion(GOOD)) if "seed" not in body else (422, {"error": "seed is not permitted"})
+
+    with faulty_server(strict) as (url, seen):
+        assert None not in generate(f"{url},{urls[0]}", 20)
+    assert sum("seed" in entry["body"] for entry in seen) == 1
+    assert len(seen) > 5
+
+
+def test_a_new_address_asks_nothing_again(tmp_path):
+    with ReplyCache(tmp_path / "c.sqlite") as cache:
+        for expected_requests in (4, 0):
+            with faulty_server(lambda *_: (200, completion(GOOD))) as (url, seen):
+                settings = server_settings(url)
+                with closing(load_backend(settings)) as backend:
+                    ask(backend, prompts_of(4), FORMAT, cache=cache, settings=settings, description="x")
+            assert len(seen) == expected_requests
