@@ -252,6 +252,20 @@ def _model_of(checkpoint: dict[str, Any], path: str | Path, model: str | type[An
     return name
 
 
+def _config_of(
+    checkpoint: dict[str, Any],
+    path: str | Path,
+    config_dict: Mapping[str, Any] | None,
+    argv: tuple[str, ...],
+    model: str | type[Any] | None,
+) -> Config:
+    chosen = _model_of(checkpoint, path, model if model is not None else split_argv(argv).get("model"))
+    config = Config(chosen, checkpoint["dataset"], None, config_dict, argv, saved=checkpoint["config"])
+    if config["resume"]:
+        raise ConfigError("resume is for training; a trained model is named by --checkpoint, or by its path in Python")
+    return config
+
+
 def load_checkpoint(
     path: str | Path,
     config_dict: Mapping[str, Any] | None = None,
@@ -275,8 +289,7 @@ def load_checkpoint(
         ArtifactError: the file is missing, damaged or foreign, or does not fit the data.
     """
     checkpoint = read_checkpoint(path)
-    chosen = _model_of(checkpoint, path, model)
-    config = Config(chosen, checkpoint["dataset"], None, config_dict, argv, saved=checkpoint["config"])
+    config = _config_of(checkpoint, path, config_dict, argv, model)
     config["run_id"] = new_run_id(config["model"], config["dataset"])
     data, restored, _ = _restore(config, checkpoint, path)
     return (config, restored, *data)
@@ -306,10 +319,7 @@ def evaluate_checkpoint(path: str | Path, argv: tuple[str, ...] = ()) -> RunResu
     """
     clock = Stopwatch()
     checkpoint = read_checkpoint(path)
-    chosen = _model_of(checkpoint, path, split_argv(argv).get("model"))
-    config = Config(chosen, checkpoint["dataset"], None, None, argv, saved=checkpoint["config"])
-    if config["resume"]:
-        raise ConfigError("resume is for training; evaluate takes --checkpoint")
+    config = _config_of(checkpoint, path, None, argv, None)
     log_file = prepare_run(config)
     with clock.measure("load"):
         data, model, semantics = _restore(config, checkpoint, path)
