@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from recbole_hnlm.config.facts import Affects, Facts, Reader, facts_of
@@ -10,7 +11,7 @@ from recbole_hnlm.config.settings import ASKED_OF_LLM, HNLMSettings
 from recbole_hnlm.utils.registry import model_names
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 __all__ = ["given_unread", "has_semantic_part", "read_keys", "unread_keys", "unread_text"]
 
@@ -34,18 +35,19 @@ def unread_keys(model_class: Any, values: Mapping[str, Any]) -> dict[str, str]:
         Key to the reason, as the rest of the sentence "KEY has no effect ...".
     """
     facts = {name: facts_of(info) for name, info in HNLMSettings.model_fields.items()}
-    reasons = {name: _reason(model_class, values, each) for name, each in facts.items()}
+    of_model = cache(_reason_of_model)  # it reads the names of all models from files: once, not for each key
+    reasons = {name: _reason(model_class, values, each, of_model) for name, each in facts.items()}
     return {name: reason for name, reason in reasons.items() if reason}
 
 
-def _reason(model_class: Any, values: Mapping[str, Any], facts: Facts) -> str:
+def _reason(model_class: Any, values: Mapping[str, Any], facts: Facts, of_model: Callable[[str], str]) -> str:
     readers = {Reader.EVERY_RUN}
     if getattr(model_class, "uses_hnlm_data", False):
         readers.add(Reader.OURS)
     if has_semantic_part(model_class):
         readers.add(Reader.SEMANTIC)
     if facts.read_by not in readers:
-        return _reason_of_model(model_class.__name__)
+        return of_model(model_class.__name__)
     for key, allowed in facts.when.items():
         if values[key] not in allowed:
             return f"here: it is read with {key} {' or '.join(map(str, allowed))}, not {values[key]}"
