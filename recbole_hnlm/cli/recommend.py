@@ -75,7 +75,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
             written += len(batch["rank"])
             bar.update(min(recommender.users_per_batch, len(users) - bar.n))
     fewer = f", fewer than {args.topk} where no more items are left" if written < args.topk * len(users) else ""
-    say(f"recommendations: {args.out} ({written:,} of {len(users):,} users{fewer})")
+    say(f"recommendations: {args.out} ({written:,} for {len(users):,} users{fewer})")
     return 0
 
 

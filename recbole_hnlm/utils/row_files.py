@@ -32,9 +32,8 @@ def check_row_file(path: str | Path) -> None:
     """
     file = Path(path)
     if file.suffix.removeprefix(".") not in ROW_FORMATS:
-        raise ConfigError(
-            f"{file} ends in {file.suffix or 'no suffix'}: expected {', '.join(f'.{name}' for name in ROW_FORMATS)}"
-        )
+        expected = ", ".join(f".{name}" for name in ROW_FORMATS)
+        raise ConfigError(f"{file} ends in {file.suffix or 'no suffix'}: expected one of {expected}")
     if file.is_dir():
         raise ConfigError(f"{file} is a folder, expected the name of a file")
     if file.suffix == ".parquet":
@@ -127,4 +126,5 @@ def _parquet_rows(path: Path, columns: Mapping[str, type]) -> Iterator[Callable[
 
     with parquet.ParquetWriter(path, schema) as writer:
         yield append
-        flush()
+        if waiting[first]:
+            flush()
