@@ -29,6 +29,7 @@ from recbole_hnlm import (
     recommend,
     run_recbole_hnlm,
 )
+from recbole_hnlm.cli import main
 from recbole_hnlm.config import Config
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.quick_start.loaded import LoadedModel
@@ -302,7 +303,7 @@ def test_a_model_alone_and_keys_for_a_loaded_model_are_refused(trained):
         recommend(trained[0], ["u0"], config_dict={**trained[1], "resume": trained[0]})
 
 
-def test_a_model_from_outside_is_named_by_its_class_or_path(workdir, tiny_keys):
+def test_a_model_from_outside_is_named_by_its_class_or_path(workdir, tiny_keys, capsys):
     result = run_recbole_hnlm(Outside, "tiny", None, {**tiny_keys, "embedding_size": 8})
     keys = {"data_path": tiny_keys["data_path"]}
     with pytest.raises(ArtifactError, match=r"is of model Outside.*--model=package\.module:Outside"):
@@ -311,6 +312,10 @@ def test_a_model_from_outside_is_named_by_its_class_or_path(workdir, tiny_keys):
     assert len(by_class) == 3
     assert "title" not in by_class
     assert by_class.equals(recommend(result["checkpoint"], ["u0"], 3, config_dict=keys, model=f"{__name__}:Outside"))
+    argv = [f"--checkpoint={result['checkpoint']}", f"--data_path={keys['data_path']}", f"--model={__name__}:Outside"]
+    assert main(["recommend", *argv, "--user=u0", "--topk=3"]) == 0
+    assert [line.split("\t")[2] for line in capsys.readouterr().out.splitlines()[1:]] == by_class["item_id"].tolist()
+    assert main(["export", *argv, "--out=vectors"]) == 0
 
 
 def test_a_model_that_scores_pairs_alone_recommends_the_same(trained, monkeypatch):

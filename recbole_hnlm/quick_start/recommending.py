@@ -72,7 +72,7 @@ class Recommender:
         """
         if users is None:
             return np.arange(1, self._training.n_users, dtype=np.int64)
-        if isinstance(users, (str, int)):
+        if isinstance(users, (str, int, np.integer)):
             users = [users]
         known = self._dataset.field2token_id[self._dataset.uid_field]
         ids, unknown = array("q"), 0
