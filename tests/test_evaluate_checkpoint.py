@@ -3,6 +3,7 @@
 import pytest
 from stages_kit import ScriptedBackend, ScriptedEncoder
 
+from recbole_hnlm import export_embeddings, recommend
 from recbole_hnlm.config import Config
 from recbole_hnlm.quick_start.runner import evaluate_checkpoint, run
 from recbole_hnlm.stages import session as stage_session
@@ -58,6 +59,16 @@ def test_a_rival_that_learned_from_profiles_ranks_without_them(workdir, train, m
     again = evaluate_checkpoint(record["checkpoint"], (f"--data_path={workdir / 'data'}", "--artifact_dir=elsewhere")).record
     assert again["test_result"] == record["test_result"]
     assert again["stages"] is None
+
+
+def test_a_checkpoint_recommends_and_exports_without_any_stage(workdir, trained):
+    keys = {"data_path": str(workdir / "data"), "artifact_dir": "elsewhere"}
+    table = recommend(trained["checkpoint"], ["u1"], 3, config_dict=keys)
+    assert all(title == f"Title of {item}" for item, title in zip(table["item_id"], table["title"], strict=True))
+    assert export_embeddings(trained["checkpoint"], "out", config_dict=keys).dim == 16
+    assert not (workdir / "elsewhere").exists()
+    with pytest.raises(AssertionError, match="nothing of this is needed"):
+        recommend(trained["checkpoint"], ["u1"], 3, config_dict={**keys, "text_score_weight": 1, "alignment_source": "text"})
 
 
 def test_texts_in_the_ranking_are_encoded_and_nothing_else(workdir, trained, monkeypatch):

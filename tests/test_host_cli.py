@@ -91,6 +91,8 @@ def test_no_verb_shows_the_help_and_fails(capsys):
         "prepare",
         "doctor",
         "evaluate",
+        "recommend",
+        "export",
     ):
         assert re.search(rf"^    {verb}\s", shown, re.MULTILINE), verb
 
@@ -109,7 +111,12 @@ def test_nothing_heavy_is_imported_before_a_verb_is_chosen(argv):
     assert done.returncode == 0, done.stderr
 
 
-_LISTED = {"evaluate": "--checkpoint", "prepare": "--max_broken_share"}
+_LISTED = {
+    "evaluate": "--checkpoint",
+    "recommend": "--checkpoint",
+    "export": "--checkpoint",
+    "prepare": "--max_broken_share",
+}
 
 
 @pytest.mark.parametrize("verb", VERBS)

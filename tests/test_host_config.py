@@ -16,6 +16,7 @@ from recbole.utils import dataset_arguments
 
 from recbole_hnlm.config import Config
 from recbole_hnlm.config.facts import Affects, facts_of
+from recbole_hnlm.config.reading import unread_keys
 from recbole_hnlm.config.settings import (
     HNLMSettings,
     asks_llm_again,
@@ -28,6 +29,7 @@ from recbole_hnlm.finetune.adapter_files import finetune_keys
 from recbole_hnlm.finetune.prompting import prompting_digest
 from recbole_hnlm.utils.errors import ConfigError
 from recbole_hnlm.utils.paths import properties_dir
+from recbole_hnlm.utils.registry import get_model_class
 
 
 def test_priorities_are_files_then_dict_then_argv(workdir):
@@ -400,3 +402,12 @@ def test_the_fine_tuned_llms_identity_follows_its_keys():
     assert finetune_keys(plain) != finetune_keys(steps)
     assert prompting_digest(plain) == prompting_digest(steps)
     assert prompting_digest(plain) != prompting_digest(form)
+
+
+def test_the_names_of_models_are_read_once_for_all_keys(monkeypatch):
+    reads = []
+    monkeypatch.setattr("recbole_hnlm.config.reading.model_names", lambda: reads.append(1) or ("HNLMBPR",))
+    values = {name: field.default for name, field in HNLMSettings.model_fields.items()}
+    unread = unread_keys(get_model_class("BPR"), values)
+    assert sum("on BPR; leave it out, or use --model=HNLMBPR" in reason for reason in unread.values()) > 50
+    assert len(reads) == 1

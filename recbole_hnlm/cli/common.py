@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["KEYS_HELP", "add_config_options", "config_files", "say"]
+
+_PIPE_EXIT_CODE = 141
 
 KEYS_HELP = (
     "Every key of RecBole and of recbole-hnlm can be given as --key=value or --key value; lists as [a,b] or a,b. "
@@ -41,6 +44,15 @@ def config_files(given: Sequence[str]) -> tuple[str, ...]:
 
 
 def say(text: str) -> None:
-    """Print a line at once, whatever standard output is connected to."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    """Print a line at once, whatever standard output is connected to.
+
+    Raises:
+        SystemExit: who read it has gone, as ``head`` does after ten lines; the code is that of a program ended by SIGPIPE.
+    """
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes standard output once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(_PIPE_EXIT_CODE) from None

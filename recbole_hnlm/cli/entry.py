@@ -69,6 +69,8 @@ VERBS: dict[str, VerbEntry] = {
     **{name: VerbEntry("stage", entry.help) for name, entry in STAGE_CATALOGUE.items()},
     "show": VerbEntry("show", "show what the LLM was told and said for one user"),
     "evaluate": VerbEntry("evaluate", "evaluate a checkpoint on the validation and test splits"),
+    "recommend": VerbEntry("recommend", "recommend items to users with a checkpoint, as lines, CSV, JSON lines or Parquet"),
+    "export": VerbEntry("export", "write a checkpoint's embeddings of users and items, with raw ids, for an index elsewhere"),
     "coverage": VerbEntry(
         "coverage", "count what text a dataset has, and the tokens of the prompts made of it; downloads a dataset of RecBole's"
     ),

@@ -51,6 +51,7 @@ from recbole_hnlm.utils.values import (
     refuse_unbounded,
     split_argv,
     without_null_words,
+    without_numpy,
 )
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class Config(RecBoleConfig):
         if isinstance(config_file_list, str):
             raise ConfigError(f"config_file_list: expected a list of files, got the text {config_file_list!r}")
         refuse_unbounded(config_dict, "config_dict")
-        super().__init__(model, dataset, config_file_list, copy.deepcopy(dict(config_dict or {})))
+        super().__init__(model, dataset, config_file_list, copy.deepcopy(without_numpy(dict(config_dict or {}))))
 
     @property
     def settings(self) -> HNLMSettings:

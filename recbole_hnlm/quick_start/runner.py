@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,9 +28,9 @@ from recbole_hnlm.utils.results import RunResult, Stopwatch, new_run_id, write_r
 from recbole_hnlm.utils.values import split_argv
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["evaluate_checkpoint", "load_checkpoint", "prepare_run", "run"]
+__all__ = ["evaluate_checkpoint", "load_checkpoint", "prepare_run", "run", "train_and_validate"]
 
 
 def prepare_run(config: Config, run_id: str | None = None) -> Path:
@@ -81,39 +82,114 @@ def run(
     Raises:
         HNLMError: anything the user can fix.
     """
-    log_file, logger, clock = prepare_run(config, run_id), logging.getLogger(), Stopwatch()
-    if config["resume"]:
-        # Hours of LLM work may lie between here and the training.
-        read_resumable(config["resume"])
-    data = load_data(config, clock)
-    semantics = semantics_of(config, data.train)
-    train_data = attach_hnlm_data(config, data.train, semantics)
-    model = build_model(config, train_data)
-    logger.info(model)
-    trainer = get_trainer_class(config.model_class, config)(config, model)
-    if config.settings.count_false_negatives and hasattr(trainer, "false_negatives"):
-        trainer.false_negatives = FalseNegativeCounter.of_splits([data.valid._dataset, data.test._dataset])
-    with clock.measure("train"), naming_missing_packages(config["model"]), naming_wrong_keys(config):
-        best_score, best_result = trainer.fit(
-            train_data, data.valid, saved=saved, show_progress=config["show_progress"], callback_fn=callback_fn
-        )
-    with clock.measure("evaluate"):
-        test_result = trainer.evaluate(data.test, load_best_model=saved, show_progress=config["show_progress"])
-    if on_test is not None:
-        on_test(trainer, data.test)
-    logger.info(set_color("best valid ", "yellow") + f": {best_result}")
-    logger.info(set_color("test result", "yellow") + f": {test_result}")
-    record = {
-        **_common_record(config, clock, log_file),
-        **_training_record(trainer),
-        "best_valid_score": best_score if best_result is not None else None,
-        "best_valid_result": best_result,
-        "test_result": test_result,
-        "checkpoint": trainer.saved_model_file if saved else None,
-        **_semantic_record(semantics),
-    }
-    trainer.tensorboard.close()
-    return _write(config, record)
+    with _training(config, run_id) as training:
+        training.fit(saved, callback_fn)
+        test_result = training.test(load_best_model=saved)
+        if on_test is not None:
+            on_test(training.trainer, training.data.test)
+        return _write(config, training.record(test_result, saved))
+
+
+def train_and_validate(
+    config: Config,
+    *,
+    saved: bool = True,
+    run_id: str | None = None,
+    callback_fn: Callable[[int, float], None] | None = None,
+) -> RunResult:
+    """Train one model and choose its epoch on the validation split; the test split is never evaluated.
+
+    This is the objective of a search over keys: test metrics of a candidate cannot leak into the choice, since there are none.
+    Evaluate the chosen one alone on the test split, with :func:`evaluate_checkpoint`.
+
+    Args:
+        config: the configuration; ``run_id`` is added to it.
+        saved: keep checkpoints.
+        run_id: name of the run; None makes a new one.
+        callback_fn: called after each evaluated epoch with the epoch (from 0) and its validation score. An exception that it
+            raises ends the run and reaches the caller as it is; checkpoints of the epochs before are kept.
+
+    Returns:
+        the record of the run, also in ``results/<run_id>.json``, with ``test_result`` None.
+
+    Raises:
+        ConfigError: the configuration has no validation, so that there is nothing to choose by.
+        HNLMError: anything else that the user can fix.
+    """
+    if config["eval_step"] <= 0:
+        raise ConfigError(f"eval_step {config['eval_step']} asks for no validation, by which models are chosen: give 1 or more")
+    with _training(config, run_id) as training:
+        if not training.data.valid:
+            raise ConfigError(
+                f"dataset {config['dataset']} has no validation split, by which models are chosen: give eval_args a part for "
+                "it, such as split: {'RS': [0.8, 0.1, 0.1]}"
+            )
+        training.fit(saved, callback_fn)
+        return _write(config, training.record(None, saved))
+
+
+class _Training:
+    """A model ready to be trained, its data and what is recorded of it."""
+
+    def __init__(self, config: Config, run_id: str | None) -> None:
+        self.config, self.clock = config, Stopwatch()
+        self.log_file = prepare_run(config, run_id)
+        if config["resume"]:
+            # Hours of LLM work may lie between here and the training.
+            read_resumable(config["resume"])
+        self.data = load_data(config, self.clock)
+        self.semantics = semantics_of(config, self.data.train)
+        self.train_data = attach_hnlm_data(config, self.data.train, self.semantics)
+        model = build_model(config, self.train_data)
+        logging.getLogger().info(model)
+        self.trainer = get_trainer_class(config.model_class, config)(config, model)
+        if config.settings.count_false_negatives and hasattr(self.trainer, "false_negatives"):
+            held_out = [self.data.valid._dataset, self.data.test._dataset]
+            self.trainer.false_negatives = FalseNegativeCounter.of_splits(held_out)
+        self.best_score: float | None = None
+        self.best_result: dict[str, float] | None = None
+
+    def fit(self, saved: bool, callback_fn: Callable[[int, float], None] | None) -> None:
+        config = self.config
+        with self.clock.measure("train"), naming_missing_packages(config["model"]), naming_wrong_keys(config):
+            score, self.best_result = self.trainer.fit(
+                self.train_data,
+                self.data.valid,
+                saved=saved,
+                show_progress=self.config["show_progress"],
+                callback_fn=callback_fn,
+            )
+        self.best_score = score if self.best_result is not None else None
+        logging.getLogger().info(set_color("best valid ", "yellow") + f": {self.best_result}")
+
+    def test(self, *, load_best_model: bool) -> Any:
+        with self.clock.measure("evaluate"):
+            result = self.trainer.evaluate(
+                self.data.test, load_best_model=load_best_model, show_progress=self.config["show_progress"]
+            )
+        logging.getLogger().info(set_color("test result", "yellow") + f": {result}")
+        return result
+
+    def record(self, test_result: Any, saved: bool) -> dict[str, Any]:
+        return {
+            **_common_record(self.config, self.clock, self.log_file),
+            **_training_record(self.trainer),
+            "best_valid_score": self.best_score,
+            "best_valid_result": self.best_result,
+            "test_result": test_result,
+            "checkpoint": self.trainer.saved_model_file if saved else None,
+            **_semantic_record(self.semantics),
+        }
+
+
+@contextmanager
+def _training(config: Config, run_id: str | None) -> Iterator[_Training]:
+    """Make everything ready for training; however it ends, files of TensorBoard are closed."""
+    training = _Training(config, run_id)
+    try:
+        yield training
+    finally:
+        training.trainer.tensorboard.close()
 
 
 def _common_record(config: Config, clock: Stopwatch, log_file: Path) -> dict[str, Any]:
@@ -181,6 +257,20 @@ def _model_of(checkpoint: dict[str, Any], path: str | Path, model: str | type[An
     return name
 
 
+def _config_of(
+    checkpoint: dict[str, Any],
+    path: str | Path,
+    config_dict: Mapping[str, Any] | None,
+    argv: tuple[str, ...],
+    model: str | type[Any] | None,
+) -> Config:
+    chosen = _model_of(checkpoint, path, model if model is not None else split_argv(argv).get("model"))
+    config = Config(chosen, checkpoint["dataset"], None, config_dict, argv, saved=checkpoint["config"])
+    if config["resume"]:
+        raise ConfigError("resume is for training; a trained model is named by --checkpoint, or by its path in Python")
+    return config
+
+
 def load_checkpoint(
     path: str | Path,
     config_dict: Mapping[str, Any] | None = None,
@@ -204,8 +294,7 @@ def load_checkpoint(
         ArtifactError: the file is missing, damaged or foreign, or does not fit the data.
     """
     checkpoint = read_checkpoint(path)
-    chosen = _model_of(checkpoint, path, model)
-    config = Config(chosen, checkpoint["dataset"], None, config_dict, argv, saved=checkpoint["config"])
+    config = _config_of(checkpoint, path, config_dict, argv, model)
     config["run_id"] = new_run_id(config["model"], config["dataset"])
     data, restored, _ = _restore(config, checkpoint, path)
     return (config, restored, *data)
@@ -235,10 +324,7 @@ def evaluate_checkpoint(path: str | Path, argv: tuple[str, ...] = ()) -> RunResu
     """
     clock = Stopwatch()
     checkpoint = read_checkpoint(path)
-    chosen = _model_of(checkpoint, path, split_argv(argv).get("model"))
-    config = Config(chosen, checkpoint["dataset"], None, None, argv, saved=checkpoint["config"])
-    if config["resume"]:
-        raise ConfigError("resume is for training; evaluate takes --checkpoint")
+    config = _config_of(checkpoint, path, None, argv, None)
     log_file = prepare_run(config)
     with clock.measure("load"):
         data, model, semantics = _restore(config, checkpoint, path)

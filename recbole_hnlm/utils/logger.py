@@ -18,15 +18,18 @@ from recbole_hnlm.utils.addresses import redact
 from recbole_hnlm.utils.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
-__all__ = ["close_logger", "init_logger", "quiet_recbole"]
+__all__ = ["LIBRARIES_MADE_QUIET", "close_logger", "init_logger", "quiet_recbole"]
 
 _ANSI = re.compile(r"\x1B(?:[@-Z\\-_]|\[[0-?]*[ -/]*[@-~])")
 _OWN = "recbole_hnlm_handler"
 _LEAST_SECRET_CHARS = 4  # blanking out a shorter one would blank out words
-# Libraries that log every request or every loaded file at INFO.
-_QUIET = ("httpx", "httpx2", "httpcore", "httpcore2", "openai", "urllib3", "sentence_transformers", "transformers", "filelock")
+#: Libraries that log every request or every loaded file at INFO.
+LIBRARIES_MADE_QUIET = (
+    *("httpx", "httpx2", "httpcore", "httpcore2", "openai", "urllib3"),
+    *("sentence_transformers", "transformers", "filelock"),
+)
 
 
 class _Formatter(logging.Formatter):
@@ -62,10 +65,10 @@ def quiet_recbole() -> None:
         warnings.filterwarnings("ignore", category=category, module=r"recbole\.")
 
 
-def close_logger() -> None:
-    """Remove and close the handlers that :func:`init_logger` added."""
+def close_logger(keep: Collection[logging.Handler] = ()) -> None:
+    """Remove and close the handlers that :func:`init_logger` added, but for those to keep."""
     root = logging.getLogger()
-    for handler in [handler for handler in root.handlers if getattr(handler, _OWN, False)]:
+    for handler in [handler for handler in root.handlers if getattr(handler, _OWN, False) and handler not in keep]:
         root.removeHandler(handler)
         handler.close()
 
@@ -105,6 +108,6 @@ def init_logger(config: Any) -> Path:
         handler.setLevel(level)
         setattr(handler, _OWN, True)
         root.addHandler(handler)
-    for name in _QUIET:
+    for name in LIBRARIES_MADE_QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
     return path

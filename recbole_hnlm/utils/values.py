@@ -29,6 +29,7 @@ __all__ = [
     "shown",
     "split_argv",
     "without_null_words",
+    "without_numpy",
 ]
 
 # RecBole's dictionaries whose sub-keys are separate settings: given in part, they are merged over the defaults.
@@ -250,6 +251,22 @@ def merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(base.get(key), dict) and isinstance(update.get(key), dict):
             merged[key] = {**base[key], **update[key]}
     return merged
+
+
+def without_numpy(value: Any) -> Any:
+    """Turn NumPy numbers and arrays, also inside lists, tuples and dictionaries, into Python's numbers and lists.
+
+    A tuner hands over ``np.float64``: it passes for a float, but a checkpoint that held one could not be read back safely.
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: without_numpy(item) for key, item in value.items()}
+    if type(value) in {list, tuple}:
+        return type(value)(without_numpy(item) for item in value)
+    return value
 
 
 def plain(value: Any) -> Any:
