@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole.utils import init_seed
 
+from recbole_hnlm.model.text_ranking import ranking_with_texts
 from recbole_hnlm.utils.errors import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ def build_model(config: Config, train_data: Any) -> Any:
     """Seed again, as RecBole does before the model, and build the model on the configured device."""
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     with naming_missing_packages(config["model"]):
-        return config.model_class(config, train_data._dataset).to(config["device"])
+        model_class = config.model_class if config.settings.text_score == "none" else ranking_with_texts(config.model_class)
+        return model_class(config, train_data._dataset).to(config["device"])
 
 
 @contextmanager
