@@ -15,6 +15,7 @@ from recbole_hnlm.data.dataloader import build_train_loader
 from recbole_hnlm.data.semantics import SemanticVectors
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.model.hnlmlightgcn import HNLMLightGCN
+from recbole_hnlm.model.text_ranking import ranking_with_texts
 
 NO_SEMANTICS = {"negative_route": "none", "alignment_weight": 0.0}
 """No semantic part at all."""
@@ -102,6 +103,8 @@ def random_vectors(train_dataset, pair_dim=12, text_dim=12, missing=0.0, seed=0)
         pair_rows=rows,
         item_vectors=rng.normal(size=(training.n_items, text_dim)).astype(np.float32),
         item_mask=mask,
+        ranking_vectors=rng.normal(size=(training.n_items, text_dim)).astype(np.float32),
+        ranking_mask=mask,
     )
 
 
@@ -113,4 +116,5 @@ def build(config, vectors=None, **vector_options):
     train._dataset.semantic_vectors = vectors
     loader = build_train_loader(config, train)
     init_seed(config["seed"], config["reproducibility"])
-    return loader, config.model_class(config, train._dataset), valid, test
+    model_class = config.model_class if config["text_score"] == "none" else ranking_with_texts(config.model_class)
+    return loader, model_class(config, train._dataset), valid, test

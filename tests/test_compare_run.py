@@ -140,7 +140,7 @@ def test_a_row_is_a_baseline_by_what_it_reads_and_not_by_its_name(workdir, tiny_
     bare = ("--HNLMBPR.negative_route=none", "--HNLMBPR.alignment_weight=0")
     assert roles(*bare) == {**usual, "HNLMBPR + dns": "baseline"}
     # A backbone that ranks by texts, or whose sampler reads them, is no baseline.
-    assert roles("--text_score_weight=1", models=("BPR",)) == {"BPR + dns": "rival"}
+    assert roles("--text_score=mean", models=("BPR", "Pop")) == {"BPR + dns": "rival", "Pop": "rival"}
     assert roles(models=("BPR",), samplers=("semantic_guard",)) == {"BPR + semantic_guard": "rival"}
 
 

@@ -73,7 +73,7 @@ def test_a_checkpoint_recommends_and_exports_without_any_stage(workdir, trained)
 
 def test_texts_in_the_ranking_are_encoded_and_nothing_else(workdir, trained, monkeypatch):
     monkeypatch.setattr(stage_session, "SentenceEncoder", lambda *_: ScriptedEncoder())
-    keys = (f"--data_path={workdir / 'data'}", "--artifact_dir=elsewhere", "--text_score_weight=1", "--alignment_source=text")
+    keys = (f"--data_path={workdir / 'data'}", "--artifact_dir=elsewhere", "--text_score=mean", "--text_score_weight=1")
     again = evaluate_checkpoint(trained["checkpoint"], keys).record
     assert list(again["stages"]) == ["encode"]
     assert again["stages"]["encode"]["total"] == 30

@@ -349,8 +349,8 @@ def test_keys_that_belong_to_the_machine():
     [
         (
             "LightGCN",
-            ["--text_score_weight=1.5", "--mix_weight=0.5"],
-            "text_score_weight, mix_weight have no effect on LightGCN; leave it out, or use --model=HNLMLightGCN",
+            ["--num_candidates=5", "--mix_weight=0.5"],
+            "num_candidates, mix_weight have no effect on LightGCN; leave it out, or use --model=HNLMLightGCN",
         ),
         ("SimGCL", ["--num_candidates=4"], "num_candidates has no effect on SimGCL"),
         ("RLMRecConLightGCN", ["--mix_weight=0.5"], "mix_weight has no effect on RLMRecConLightGCN"),
@@ -360,6 +360,11 @@ def test_keys_that_belong_to_the_machine():
         ("HNLMBPR", ["--finetune_steps=3"], "it is read with negative_route finetuned, not text"),
         ("HNLMBPR", ["--llm_base_url=http://x/v1"], "it is read with llm_backend openai, not transformers"),
         ("HNLMBPR", ["--margin=0.1"], "it is read with rank_loss hinge, not bpr"),
+        (
+            "LightGCN",
+            ["--text_score_weight=1.5"],
+            "text_score_weight has no effect here: it is read with text_score mean or kernel",
+        ),
     ],
 )
 def test_a_key_that_nothing_reads_is_refused(model, argv, message):
@@ -372,11 +377,12 @@ def test_a_key_that_nothing_reads_is_refused(model, argv, message):
 @pytest.mark.parametrize(
     ("model", "keys"),
     [
-        ("LightGCN", {"negative_route": "none", "mix_weight": 0.0, "text_score_weight": 0, "count_false_negatives": False}),
+        ("LightGCN", {"negative_route": "none", "mix_weight": 0.0, "text_score": "none", "count_false_negatives": False}),
         ("LightGCN", {"split_seed": 1, "artifact_dir": "a", "eval_users_per_batch": 8}),
         ("HNLMBPR", {"negative_sampler": "ahns", "ahns_beta": 3.0, "contrast_weight": 0.0, "contrast_temperature": 0.1}),
         ("HNLMBPR", {"negative_sampler": "in_batch", "num_candidates": 4, "rank_loss": "hinge", "margin": 0.1}),
-        ("RLMRecConLightGCN", {"text_score_weight": 0.5, "profile_max_words": 9}),
+        ("RLMRecConLightGCN", {"text_score": "mean", "text_score_weight": 0.5, "profile_max_words": 9}),
+        ("EASE", {"text_score": "kernel", "text_kernel_temperature": 0.1}),
     ],
 )
 def test_a_key_that_is_read_or_asks_for_nothing_is_accepted(model, keys):

@@ -6,17 +6,21 @@ import numpy as np
 import pytest
 import torch
 from model_kit import NO_SEMANTICS, PLAIN, build, make_config, write_random
+from recbole.data.interaction import Interaction
+from recbole.model.general_recommender import EASE, LightGCN, NeuMF
 from stages_kit import ScriptedEncoder
 
 from recbole_hnlm.config import Config
 from recbole_hnlm.config.settings import validate_settings
-from recbole_hnlm.data.semantics import SemanticVectors, TextTables
 from recbole_hnlm.data.training import TrainingInteractions
-from recbole_hnlm.model.scoring import fuse_scores
+from recbole_hnlm.model import text_scorer
+from recbole_hnlm.model.hnlmlightgcn import HNLMLightGCN
+from recbole_hnlm.model.text_scorer import TextScorer
 from recbole_hnlm.quick_start.runner import evaluate_checkpoint, run
 from recbole_hnlm.stages import session as stage_session
+from recbole_hnlm.trainer.text_weight import WEIGHTS
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError
-from recbole_hnlm.utils.scores import standardise_rows
+from recbole_hnlm.utils.scores import fuse_scores, standardise_rows
 
 
 @pytest.mark.parametrize("known", [None, torch.ones(2, 3, dtype=torch.bool), torch.ones(1, 3, dtype=torch.bool)])
@@ -44,53 +48,99 @@ def test_fusion_by_hand_and_whatever_the_units():
     assert torch.equal(fuse_scores(scores, torch.zeros(1, 3), 0.5)[:, 1:], standardise_rows(scores[:, 1:]))
 
 
-def test_cosines_by_hand():
-    tokens = np.array(["[PAD]", "a", "b"])
-    training = TrainingInteractions(tokens, tokens, np.array([1, 1]), np.array([1, 2]))
-    vectors = np.array([[7, 7], [2, 0], [0, 4]], dtype=np.float16)
-    mask = np.array([False, True, True])
-    semantics = SemanticVectors(np.zeros((0, 0), np.float16), np.full(2, -1), vectors, mask)
-    tables = TextTables(semantics, training, "text", torch.device("cpu"))
-    # User 1 is (1, 2); user 2 has no item.
-    found = tables.cosines(torch.tensor([1, 2]))
+def scorer_of(form, **options):
+    """User 1 has items 1 and 2, user 2 item 3, which has no text, user 3 item 2, twice."""
+    tokens = np.array(["[PAD]", "a", "b", "c"])
+    training = TrainingInteractions(tokens, tokens, np.array([1, 1, 2, 3, 3]), np.array([1, 2, 3, 2, 2]))
+    vectors = np.array([[7, 7], [2, 0], [0, 4], [5, 5]], dtype=np.float16)
+    mask = np.array([False, True, True, False])
+    return TextScorer(vectors, mask, training, form, 0.5, torch.device("cpu"), **options)
+
+
+def test_cosines_to_the_mean_by_hand():
+    scorer = scorer_of("mean")
+    assert scorer.known.tolist() == [False, True, True, False]
+    found = scorer.scores(torch.tensor([1, 2, 3]))
     assert found.dtype == torch.float32
-    assert torch.allclose(found, torch.tensor([[0.0, 1 / math.sqrt(5), 2 / math.sqrt(5)], [0.0, 0.0, 0.0]]), atol=1e-3)
+    # User 1 is (1, 2); user 2 has no item with text.
+    expected = torch.tensor([[0.0, 1 / math.sqrt(5), 2 / math.sqrt(5), 0.0], [0.0] * 4, [0.0, 0.0, 1.0, 0.0]])
+    assert torch.allclose(found, expected, atol=1e-3)
 
 
-def models(tmp_path, **keys):
-    """Return the model without and with texts in its scores, of the same parameters."""
+@pytest.mark.parametrize("kernel_bytes", [1 << 20, 0])
+def test_the_kernel_by_hand_kept_or_in_blocks(monkeypatch, kernel_bytes):
+    monkeypatch.setattr(text_scorer, "_BLOCK_BYTES", 4 * 2 * 3)
+    found = scorer_of("kernel", kernel_bytes=kernel_bytes).scores(torch.tensor([1, 2, 3, 1]))
+    far = math.exp(-1 / 0.5)  # the cosine of items 1 and 2 is 0
+    assert found.dtype == torch.float32
+    assert torch.allclose(
+        found[:, 1:3], torch.tensor([[1 + far, 1 + far], [0.0, 0.0], [far, 1.0], [1 + far, 1 + far]]), atol=1e-6
+    )
+
+
+def test_the_kernel_in_blocks_takes_little_memory():
+    items, dim = 20_000, 8
+    rng = np.random.default_rng(0)
+    tokens = np.arange(items).astype(str)
+    training = TrainingInteractions(tokens[:50], tokens, rng.integers(1, 50, 400), rng.integers(1, items, 400))
+    vectors = rng.normal(size=(items, dim)).astype(np.float32)
+    scorer = TextScorer(vectors, np.arange(items) > 0, training, "kernel", 0.2, torch.device("cpu"))  # whole: 1.6 GB
+    users = torch.arange(1, 4)
+    found = scorer.scores(users)
+    assert scorer._kernel is None
+    unit = scorer.units.double()
+    for row, user in zip(found, users.tolist(), strict=True):
+        owned = torch.from_numpy(np.unique(training.history_of(user)))
+        assert torch.allclose(row, ((unit[owned] @ unit.T - 1) / 0.2).exp().sum(dim=0).float(), rtol=1e-4)
+
+
+def test_a_hot_kernel_ranks_as_the_mean_does():
+    rng = np.random.default_rng(0)
+    tokens = np.arange(40).astype(str)
+    training = TrainingInteractions(tokens[:9], tokens, rng.integers(1, 9, 60), rng.integers(1, 40, 60))
+    vectors = rng.normal(size=(40, 6))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    arguments = (vectors.astype(np.float32), np.arange(40) > 0, training)
+    users = torch.arange(1, 9)
+    by_mean = TextScorer(*arguments, "mean", 1.0, torch.device("cpu")).scores(users)[:, 1:]
+    by_kernel = TextScorer(*arguments, "kernel", 1e6, torch.device("cpu"))
+    by_kernel.units = by_kernel.units.double()
+    by_kernel._history = by_kernel._history.astype(np.float64)
+    assert torch.equal(by_kernel.scores(users)[:, 1:].argsort(dim=1), by_mean.argsort(dim=1))
+
+
+def with_texts(tmp_path, model=HNLMLightGCN, **keys):
+    """Build a model that ranks with texts, and the same without, of the same parameters and in evaluation mode."""
     write_random(tmp_path)
-    plain = build(make_config(tmp_path, **PLAIN), True)[1]
-    fused = build(make_config(tmp_path, text_score_weight=0.7, **PLAIN, **keys), True)[1]
+    plain = build(make_config(tmp_path, model=model, **PLAIN), True)[1]
+    keys = {**PLAIN, "text_score": "kernel", "text_score_weight": 0.7, **keys}
+    fused = build(make_config(tmp_path, model=model, **keys), True)[1]
     assert {name for name, _ in fused.named_parameters()} == {name for name, _ in plain.named_parameters()}
     fused.load_state_dict(plain.state_dict())
     return plain.eval(), fused.eval()
 
 
-def test_the_whole_ranking_is_the_fusion(tmp_path):
-    plain, fused = models(tmp_path)
+@pytest.mark.parametrize("form", ["mean", "kernel"])
+@pytest.mark.parametrize("model", [HNLMLightGCN, LightGCN, NeuMF, EASE])
+def test_the_whole_ranking_is_the_fusion(tmp_path, model, form):
+    plain, fused = with_texts(tmp_path, model, text_score=form)
     users = torch.tensor([3, 9, 9])
-    inner = plain.full_sort_predict({"user_id": users}).view(3, -1)
-    user_all, item_all = plain.propagate_for_scoring()
-    assert torch.equal(inner, user_all[users] @ item_all.t())
-    found = fused.full_sort_predict({"user_id": users}).view(3, -1)
-    assert torch.allclose(found, fuse_scores(inner, fused._texts.cosines(users), 0.7))
-    assert not torch.equal(found.argsort(dim=1), inner.argsort(dim=1))
-
-
-def test_single_pairs_have_the_scores_of_the_whole_ranking(tmp_path):
-    for model in models(tmp_path):
-        users, items = torch.tensor([3, 9, 3, 1]), torch.tensor([5, 5, 30, 1])
-        whole = model.full_sort_predict({"user_id": users}).view(4, -1)
-        expected = whole[torch.arange(4), items]
-        assert torch.allclose(model.predict({"user_id": users, "item_id": items}), expected, atol=1e-5)
+    pairs = Interaction({"user_id": users.repeat_interleave(plain.n_items), "item_id": torch.arange(plain.n_items).repeat(3)})
+    own = plain.predict(pairs).view(3, -1)
+    found = fused.full_sort_predict(Interaction({"user_id": users})).view(3, -1)
+    assert torch.allclose(found, fuse_scores(own, fused.text_scorer.scores(users), 0.7), atol=1e-5)
+    assert not torch.equal(found.argsort(dim=1), own.argsort(dim=1))
+    single = fused.predict(Interaction({"user_id": torch.tensor([9, 3, 9]), "item_id": torch.tensor([5, 5, 30])}))
+    assert torch.allclose(single, found[[1, 0, 2], [5, 5, 30]], atol=1e-5)
+    fused.text_weight = None
+    assert torch.allclose(fused.full_sort_predict(Interaction({"user_id": users})).view(3, -1), own, atol=1e-6)
 
 
 def test_the_loss_does_not_know_of_it(tmp_path):
     write_random(tmp_path)
     losses = []
-    for weight in (0.0, 0.7):
-        loader, model, _, _ = build(make_config(tmp_path, text_score_weight=weight, **PLAIN), True)
+    for form in ("none", "kernel"):
+        loader, model, _, _ = build(make_config(tmp_path, text_score=form, **PLAIN), True)
         model.start_epoch(0)
         losses.append([torch.stack(model.calculate_loss(batch)) for batch in loader])
     assert all(torch.equal(one, other) for one, other in zip(*losses, strict=True))
@@ -98,44 +148,75 @@ def test_the_loss_does_not_know_of_it(tmp_path):
 
 def test_without_text_vectors_it_says_so(tmp_path):
     write_random(tmp_path)
-    _, model, _, _ = build(make_config(tmp_path, text_score_weight=0.7, **PLAIN))
-    with pytest.raises(ArtifactError, match=r"text vectors .* for text_score_weight 0\.7, but .*--text_score_weight=0"):
-        model.full_sort_predict({"user_id": torch.tensor([1])})
-    loader, model, _, _ = build(make_config(tmp_path, text_score_weight=0.7, **PLAIN))
-    with pytest.raises(ArtifactError, match=r"for text_score_weight 0\.7, but the data carries none"):
-        model.calculate_loss(next(iter(loader)))
+    with pytest.raises(ArtifactError, match=r"text_score kernel needs vectors of items' texts.*--text_score=none"):
+        build(make_config(tmp_path, text_score="kernel", **PLAIN))
 
 
-def test_profiles_need_a_route_that_writes_them():
-    with pytest.raises(ConfigError, match=r"text_score_weight 1 with alignment_source profile"):
-        validate_settings({"text_score_weight": 1.0, "negative_route": "none", "alignment_source": "profile"})
-    with pytest.raises(ConfigError, match="text_score_weight"):
-        validate_settings({"text_score_weight": -1.0})
+def test_what_an_llm_wrote_needs_a_route_that_writes_it():
+    keys = {"text_score": "mean", "negative_route": "none"}
+    with pytest.raises(ConfigError, match=r"text_score_source profile reads what an LLM wrote.*--text_score_source=text"):
+        validate_settings({**keys, "text_score_source": "profile"})
+    with pytest.raises(ConfigError, match=r"text_score_source finetuned needs negative_route finetuned"):
+        validate_settings({**keys, "text_score_source": "finetuned"})
+    for wrong in (-1.0, "much"):
+        with pytest.raises(ConfigError, match="text_score_weight"):
+            validate_settings({"text_score_weight": wrong})
+    assert validate_settings({"text_score_weight": 0.3}).text_score_weight == 0.3
 
 
 def no_llm(*_arguments):
     raise AssertionError("no LLM is needed")
 
 
-def test_texts_that_tell_raise_the_metrics_of_the_same_training(workdir, tiny_data_path, tiny_keys, monkeypatch):
+@pytest.fixture
+def told(workdir, tiny_data_path, tiny_keys, monkeypatch):
+    """Keys of runs on data whose texts tell: users choose most items from one half, and the two halves have a title each."""
     folder = workdir / "data" / "tiny"
     folder.mkdir(parents=True)
     (folder / "tiny.inter").write_bytes((tiny_data_path / "tiny" / "tiny.inter").read_bytes())
-    # Users choose most items from one half, and the two halves have a title each.
     rows = "".join(f"i{item}\t{'Even' if item % 2 == 0 else 'Odd'} things\n" for item in range(30))
     (folder / "tiny.item").write_text("item_id:token\ttitle:token_seq\n" + rows)
     monkeypatch.setattr(stage_session, "load_backend", no_llm)
     monkeypatch.setattr(stage_session, "SentenceEncoder", lambda *_: ScriptedEncoder())
-    keys = {**tiny_keys, "data_path": str(workdir / "data"), "embedding_size": 16, **NO_SEMANTICS}
-    plain = run(Config("HNLMLightGCN", "tiny", config_dict=keys)).record
-    fused = run(Config("HNLMLightGCN", "tiny", config_dict={**keys, "text_score_weight": 5.0})).record
+    return {**tiny_keys, "data_path": str(workdir / "data")}
+
+
+@pytest.mark.parametrize(("model", "keys"), [("HNLMLightGCN", NO_SEMANTICS), ("LightGCN", {}), ("EASE", {})])
+def test_texts_that_tell_raise_the_metrics_of_the_same_training(told, model, keys):
+    weight = {"text_score": "kernel", "text_score_weight": 5.0}
+    plain, fused = (run(Config(model, "tiny", config_dict={**told, **keys, **more})).record for more in ({}, weight))
     assert fused["train_loss"] == plain["train_loss"]
-    assert fused["test_result"]["recall@5"] > plain["test_result"]["recall@5"] + 0.1
+    assert fused["test_result"]["recall@5"] > plain["test_result"]["recall@5"] + (0.1 if model != "EASE" else 0)
     assert plain["stages"] is None
     assert list(fused["stages"]) == ["encode"]
     # A checkpoint can be evaluated with any weight.
-    for record, weight, expected in ((plain, 5.0, fused), (fused, 0.0, plain)):
-        again = evaluate_checkpoint(
-            record["checkpoint"], (f"--text_score_weight={weight}", f"--data_path={keys['data_path']}", "--use_gpu=False")
-        ).record
+    same = (f"--data_path={told['data_path']}", "--use_gpu=False")
+    for record, given, expected in (
+        (plain, tuple(f"--{key}={weight[key]}" for key in weight), fused),
+        (fused, ("--text_score=none",), plain),
+    ):
+        again = evaluate_checkpoint(record["checkpoint"], (*given, *same)).record
         assert again["test_result"] == expected["test_result"]
+
+
+@pytest.mark.parametrize("model", ["HNLMLightGCN", "LightGCN"])
+def test_the_weight_is_chosen_on_validation_and_kept_with_the_model(told, model):
+    keys = {**told, **(NO_SEMANTICS if model == "HNLMLightGCN" else {}), "text_score": "kernel"}
+    record = run(Config(model, "tiny", config_dict=keys)).record
+    tried = dict(record["text_score_weights"])
+    assert list(tried) == list(WEIGHTS)
+    best = record["text_score_weight"]
+    assert best > 0
+    assert tried[best] == max(tried.values()) == record["best_valid_score"] == record["best_valid_result"]["mrr@5"]
+    # Each weight's figure is what a run with that weight has; the model's file knows the choice.
+    same = (f"--data_path={told['data_path']}", "--use_gpu=False")
+    again = evaluate_checkpoint(record["checkpoint"], same).record
+    assert again["text_score_weight"] == best
+    assert again["test_result"] == record["test_result"]
+    for weight in (0.0, 0.4):
+        given = evaluate_checkpoint(record["checkpoint"], (f"--text_score_weight={weight}", *same)).record
+        assert given["best_valid_score"] == tried[weight]
+    # A model that was trained without texts gets its weight when it is evaluated with them.
+    alone = run(Config(model, "tiny", config_dict={**keys, "text_score": "none"})).record
+    later = evaluate_checkpoint(alone["checkpoint"], ("--text_score=kernel", *same)).record
+    assert (later["text_score_weight"], later["test_result"]) == (best, record["test_result"])

@@ -16,7 +16,7 @@ class SemanticNeeds:
             ``semantic_candidates`` give them.
         alignment: it aligns embeddings with text vectors of users and items, at ``alignment_weight``.
         texts: it learns from text vectors of users and items at any setting.
-        ranks_with_texts: its scores read them too, so that it cannot rank without them.
+        ranks_with_texts: its own scores read them too, so that it cannot rank without them.
     """
 
     pairs: bool = False

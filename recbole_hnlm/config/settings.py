@@ -94,12 +94,20 @@ class HNLMSettings(
                 f"{' and '.join(self.text_readers)} with alignment_source profile reads what an LLM wrote, which "
                 "negative_route none rules out; use --alignment_source=text or --negative_route=text"
             )
+        if self.text_score != "none" and self.text_score_source == "finetuned" and self.negative_route != "finetuned":
+            problems.append("text_score_source finetuned needs negative_route finetuned")
+        if self.text_score != "none" and self.text_score_source == "profile" and self.negative_route == "none":
+            problems.append(
+                "text_score_source profile reads what an LLM wrote, which negative_route none rules out; use "
+                "--text_score_source=text or --negative_route=text"
+            )
         return problems
 
     @property
     def uses_semantics(self) -> bool:
-        """Whether training reads any vectors, of the LLM's output or of items' text."""
-        return self.uses_pair_vectors or self.uses_semantic_candidates or self.reads_text_vectors
+        """Whether training or ranking reads any vectors, of the LLM's output or of items' text."""
+        in_training = self.uses_pair_vectors or self.uses_semantic_candidates or self.reads_text_vectors
+        return in_training or self.ranks_with_texts
 
     @property
     def aligns(self) -> bool:
@@ -116,18 +124,22 @@ class HNLMSettings(
                 "--negative_sampler=dns",
                 get_negative_sampler(self.negative_sampler).reads_text,
             ),
-            f"text_score_weight {self.text_score_weight:g}": ("--text_score_weight=0", self.text_score_weight > 0),
         }
         return {name: option for name, (option, reads) in readers.items() if reads}
 
     @property
+    def model_ranks_with_texts(self) -> bool:
+        """Whether the model's own scores read text vectors of users and items."""
+        return self._needs.ranks_with_texts
+
+    @property
     def ranks_with_texts(self) -> bool:
         """Whether ranking items with the trained model reads text vectors of users and items."""
-        return self._needs.ranks_with_texts or self.text_score_weight > 0
+        return self._needs.ranks_with_texts or self.text_score != "none"
 
     @property
     def reads_text_vectors(self) -> bool:
-        """Whether the model, the loss, the negative sampler or the ranking reads text vectors of users and items."""
+        """Whether the model, the loss or the negative sampler reads text vectors of users and items."""
         return bool(self.text_readers)
 
     @property

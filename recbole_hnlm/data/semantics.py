@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 import torch
-import torch.nn.functional as F  # noqa: N812
 
 from recbole_hnlm.utils.errors import ArtifactError
 
@@ -45,6 +43,8 @@ class SemanticVectors:
         pair_items: items nearest to each vector of the pair store, internal ids, int32 ``[N, S]``, 0 where there is none; None
             when no candidate comes from them.
         user_mask: which users have a profile vector, bool ``[U]``; None with ``user_vectors``.
+        ranking_vectors: vectors of the items' texts that the ranking reads, as ``item_vectors``; None when it reads none.
+        ranking_mask: which items have one, bool ``[I]``; None with ``ranking_vectors``.
     """
 
     pair_vectors: NDArray[np.float16]
@@ -54,6 +54,8 @@ class SemanticVectors:
     user_vectors: NDArray[np.floating[Any]] | None = None
     user_mask: NDArray[np.bool_] | None = None
     pair_items: NDArray[np.int32] | None = None
+    ranking_vectors: NDArray[np.floating[Any]] | None = None
+    ranking_mask: NDArray[np.bool_] | None = None
 
     @property
     def dim(self) -> int:
@@ -149,13 +151,3 @@ class TextTables:
         self.item_mask = torch.as_tensor(np.array(vectors.item_mask, dtype=np.bool_)).to(device)
         self.user_vectors = torch.as_tensor(np.ascontiguousarray(user_vectors)).to(device)
         self.user_mask = torch.as_tensor(np.array(user_mask, dtype=np.bool_)).to(device)
-
-    def cosines(self, users: torch.Tensor) -> torch.Tensor:
-        """Return the cosines of users (int64 ``[n]``) to every item, float32 ``[n, I]``; 0 where either has no text."""
-        own = F.normalize(self.user_vectors[users].float(), dim=1) * self.user_mask[users, None]
-        return own @ self._unit_items.t()
-
-    @cached_property
-    def _unit_items(self) -> torch.Tensor:
-        """Item vectors of unit length, 0 where there is no text, float32 ``[I, T]``: made once, not for every batch."""
-        return F.normalize(self.item_vectors.float(), dim=1) * self.item_mask[:, None]

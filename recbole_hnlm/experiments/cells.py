@@ -89,5 +89,6 @@ def cell_id(config: Config, method: Method, seed: int, split_seed: int) -> str:
 
 def code_digest(config: Config) -> str:
     """Return 12 hex digits over the source that a run executes; that of the LLM stages counts where the run reads vectors."""
-    uses = getattr(config.model_class, "uses_hnlm_data", False) and config.settings.uses_semantics
+    settings = config.settings
+    uses = settings.uses_semantics and (getattr(config.model_class, "uses_hnlm_data", False) or settings.ranks_with_texts)
     return source_digest((*TRAINING_ROOMS, *SEMANTIC_ROOMS) if uses else TRAINING_ROOMS)

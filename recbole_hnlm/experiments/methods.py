@@ -55,9 +55,9 @@ def role_of(config: Config) -> Role:
     A ``baseline`` reads nothing that an LLM or a text encoder made; a ``rival`` reads text vectors (RLMRec, KAR, a sampler or a
     score that reads texts) but none of our terms; ``hnlm`` reads semantic negatives or aligns embeddings with texts.
     """
-    if not getattr(config.model_class, "uses_hnlm_data", False):
-        return "baseline"
     settings = config.settings
+    if not getattr(config.model_class, "uses_hnlm_data", False):
+        return "rival" if settings.ranks_with_texts else "baseline"
     if settings.uses_pair_vectors or settings.uses_semantic_candidates or settings.aligns:
         return "hnlm"
     return "rival" if settings.uses_semantics else "baseline"

@@ -1,4 +1,4 @@
-"""What makes a RecBole backbone train on chosen negatives, and rank with texts where the keys ask for it.
+"""What makes a RecBole backbone train on chosen negatives.
 
 Symbols: B positives in the batch, K candidates, U users and I items including the padding id 0, d the embedding size.
 """
@@ -15,7 +15,6 @@ from recbole_hnlm.data.semantics import TextTables, vectors_of
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.model.backbone import PairwiseBackbone
 from recbole_hnlm.model.losses import bpr_loss, hinge_loss
-from recbole_hnlm.model.scoring import fuse_scores
 from recbole_hnlm.negative_sampler.base import SamplerContext, SelectionInputs
 from recbole_hnlm.trainer.hnlm import HNLMTrainer
 from recbole_hnlm.utils.errors import ArtifactError
@@ -38,7 +37,7 @@ class SampledPairwise(PairwiseBackbone):
     """Train a pairwise backbone on the negatives of the key ``negative_sampler``; put it before a backbone in the bases.
 
     It holds what all our models share: the selector and its memory, the ranking loss of the key ``rank_loss``, text vectors of
-    users and items where anything reads them, texts in the ranking (``text_score_weight``), and the counts of an epoch.
+    users and items where anything reads them, and the counts of an epoch.
 
     Attributes:
         uses_hnlm_data: makes the runner attach semantic vectors and use our loader.
@@ -137,7 +136,6 @@ class SampledPairwise(PairwiseBackbone):
             ArtifactError: something reads text vectors and the data carries none.
         """
         if self._reads_text:
-            # Even if only the ranking reads them: an error now rather than after the first epoch.
             _ = self.texts
         users, positives = interaction[self.USER_ID], interaction[self.ITEM_ID]
         inputs = SelectionInputs(users, positives, self.candidates(interaction), propagated, self.settings)
@@ -204,30 +202,3 @@ class SampledPairwise(PairwiseBackbone):
     @negative_memory.setter
     def negative_memory(self, memory: Mapping[str, torch.Tensor]) -> None:
         self.selector.recall(memory)
-
-    # --- scoring ---------------------------------------------------------------------------------------------------------
-
-    def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
-        """Return the scores of every item for each user of the batch, float ``[B * I]``, without gradient.
-
-        With ``text_score_weight`` they are those of :func:`recbole_hnlm.model.scoring.fuse_scores`, else inner products.
-
-        Raises:
-            ArtifactError: texts are to be read and the data carries none.
-        """
-        scores = super().full_sort_predict(interaction)
-        if self.settings.text_score_weight == 0:
-            return scores
-        users = interaction[self.USER_ID]
-        return self._with_texts(users, scores.view(len(users), -1)).reshape(-1)
-
-    def predict(self, interaction: Interaction) -> torch.Tensor:
-        """Return the scores of pairs (user_id, item_id), float ``[B]``: the same as those in the whole ranking."""
-        if self.settings.text_score_weight == 0:
-            return super().predict(interaction)
-        users, places = torch.unique(interaction[self.USER_ID], return_inverse=True)
-        scores = super().full_sort_predict({self.USER_ID: users}).view(len(users), -1)
-        return self._with_texts(users, scores)[places, interaction[self.ITEM_ID]]
-
-    def _with_texts(self, users: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        return fuse_scores(scores, self.texts.cosines(users), self.settings.text_score_weight)

@@ -218,7 +218,14 @@ def _training_record(trainer: Any) -> dict[str, Any]:
         "split_fingerprint": trainer.split_fingerprint,
         "resumed_from": trainer.resumed_from,
         "false_negative_rates": getattr(getattr(trainer, "false_negatives", None), "rates", None),
+        **_text_record(trainer),
     }
+
+
+def _text_record(trainer: Any) -> dict[str, Any]:
+    """The weight of texts in the ranking (null without), and the validation score of each that was tried."""
+    weight = getattr(trainer.model, "text_weight", None)
+    return {"text_score_weight": weight, "text_score_weights": [list(pair) for pair in trainer.text_weights.items()] or None}
 
 
 def _semantic_record(semantics: Semantics | None) -> dict[str, Any]:
@@ -330,6 +337,8 @@ def evaluate_checkpoint(path: str | Path, argv: tuple[str, ...] = ()) -> RunResu
         data, model, semantics = _restore(config, checkpoint, path)
     trainer = get_trainer_class(config.model_class, config)(config, model)
     trainer.eval_collector.data_collect(data.train)
+    if getattr(model, "text_weight", 0.0) is None:
+        trainer.choose_text_weight(data.valid)
     with clock.measure("evaluate"):
         valid, test = (
             trainer.evaluate(split, load_best_model=False, show_progress=config["show_progress"])
@@ -345,6 +354,7 @@ def evaluate_checkpoint(path: str | Path, argv: tuple[str, ...] = ()) -> RunResu
         "best_epoch": checkpoint["epoch"],
         "resumed_from": None,
         "checkpoint": str(path),
+        **_text_record(trainer),
         **_semantic_record(semantics),
     }
     trainer.tensorboard.close()

@@ -69,10 +69,9 @@ def _uses_hnlm_data(config: Config) -> bool:
 
 
 def kinds_of(config: Config, *, for_scoring: bool = False) -> tuple[StoreKind, ...]:
-    """Kinds of vectors that a run's model reads when it trains, or when it only ranks items; none for RecBole's own models."""
-    if not _uses_hnlm_data(config):
-        return ()
-    return kinds_for_scoring(config.settings) if for_scoring else kinds_needed(config.settings)
+    """Kinds of vectors that a run's model reads when it trains and ranks, or when it only ranks items."""
+    only_ranks = for_scoring or not _uses_hnlm_data(config)
+    return kinds_for_scoring(config.settings) if only_ranks else kinds_needed(config.settings)
 
 
 def semantics_of(config: Config, train_data: Any, *, for_scoring: bool = False) -> Semantics | None:
@@ -95,7 +94,5 @@ def attach_hnlm_data(config: Config, train_data: Any, semantics: Semantics | Non
 
     RecBole's own models keep RecBole's loader.
     """
-    if not _uses_hnlm_data(config):
-        return train_data
     attach_vectors(train_data._dataset, semantics.vectors if semantics else None)
-    return build_train_loader(config, train_data)
+    return build_train_loader(config, train_data) if _uses_hnlm_data(config) else train_data

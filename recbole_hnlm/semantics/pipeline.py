@@ -16,7 +16,7 @@ from recbole_hnlm.data.semantics import SemanticVectors
 from recbole_hnlm.finetune.session import FinetuneSession
 from recbole_hnlm.stages.catalogue import STAGE_CATALOGUE
 from recbole_hnlm.stages.encode import vectors_by_id
-from recbole_hnlm.stages.kinds import item_kind, kinds_needed
+from recbole_hnlm.stages.kinds import item_kind, kinds_needed, ranking_kind
 from recbole_hnlm.stages.report import StageReport
 from recbole_hnlm.utils.errors import ConfigError
 
@@ -155,7 +155,12 @@ def _aligned(context: StageContext, stores: dict[StoreKind, VectorStore]) -> Sem
     item_vectors, item_mask = vectors_by_id(item_store, training.item_tokens)
     user_vectors, user_mask = vectors_by_id(stores.get("user_profiles"), training.user_tokens)
     pair_items = _nearest(context, stores, pair_rows) if "pairs" in stores and settings.uses_semantic_candidates else None
-    return SemanticVectors(pair_vectors, pair_rows, item_vectors, item_mask, user_vectors, user_mask, pair_items)
+    in_ranking = ranking_kind(settings)
+    if in_ranking is not None and settings.reads_text_vectors and in_ranking == item_kind(settings):
+        ranking = item_vectors, item_mask
+    else:
+        ranking = vectors_by_id(None if in_ranking is None else stores.get(in_ranking), training.item_tokens)
+    return SemanticVectors(pair_vectors, pair_rows, item_vectors, item_mask, user_vectors, user_mask, pair_items, *ranking)
 
 
 def _nearest(context: StageContext, stores: dict[StoreKind, VectorStore], pair_rows: NDArray[np.int64]) -> NDArray[np.int32]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from recbole_hnlm.data.store_format import StoreKind
     from recbole_hnlm.stages.context import StageContext
 
-__all__ = ["is_finetuned_kind", "item_kind", "kinds_for_scoring", "kinds_needed", "store_folder"]
+__all__ = ["is_finetuned_kind", "item_kind", "kinds_for_scoring", "kinds_needed", "ranking_kind", "store_folder"]
 
 
 _TEXT_KINDS: dict[str, tuple[StoreKind, ...]] = {
@@ -23,8 +23,13 @@ _TEXT_KINDS: dict[str, tuple[StoreKind, ...]] = {
 
 
 def item_kind(settings: HNLMSettings) -> StoreKind:
-    """Kind of vectors that stand for the items' texts (``alignment_source``)."""
+    """Kind of vectors that stand for the items' texts in training (``alignment_source``)."""
     return _TEXT_KINDS[settings.alignment_source][0]
+
+
+def ranking_kind(settings: HNLMSettings) -> StoreKind | None:
+    """Kind of vectors that stand for the items' texts in the ranking (``text_score_source``); None without ``text_score``."""
+    return None if settings.text_score == "none" else _TEXT_KINDS[settings.text_score_source][0]
 
 
 def kinds_needed(settings: HNLMSettings) -> tuple[StoreKind, ...]:
@@ -34,6 +39,7 @@ def kinds_needed(settings: HNLMSettings) -> tuple[StoreKind, ...]:
     name the real items nearest to a hard negative.
     """
     kinds: set[StoreKind] = set(_TEXT_KINDS[settings.alignment_source] if settings.reads_text_vectors else ())
+    kinds |= set(kinds_for_scoring(settings))
     if settings.uses_pair_vectors or settings.uses_semantic_candidates:
         kinds |= {"pairs", "finetuned_items" if settings.negative_route == "finetuned" else "item_texts"}
     return _in_order(kinds)
@@ -41,7 +47,9 @@ def kinds_needed(settings: HNLMSettings) -> tuple[StoreKind, ...]:
 
 def kinds_for_scoring(settings: HNLMSettings) -> tuple[StoreKind, ...]:
     """Kinds of vectors that ranking items with a trained model reads: none of the hard negatives', seldom any of the texts'."""
-    return _in_order(_TEXT_KINDS[settings.alignment_source] if settings.ranks_with_texts else ())
+    kinds = set(_TEXT_KINDS[settings.alignment_source] if settings.model_ranks_with_texts else ())
+    in_ranking = ranking_kind(settings)
+    return _in_order(kinds if in_ranking is None else kinds | {in_ranking})
 
 
 def _in_order(kinds: Collection[StoreKind]) -> tuple[StoreKind, ...]:

@@ -30,6 +30,7 @@ from recbole_hnlm.trainer.checkpoint import (
 from recbole_hnlm.trainer.checkpoint_checks import not_numbers
 from recbole_hnlm.trainer.ddp import wait_for_all
 from recbole_hnlm.trainer.tensorboard import tensorboard_can_write
+from recbole_hnlm.trainer.text_weight import score_weights
 from recbole_hnlm.utils.errors import ArtifactError, HNLMError
 from recbole_hnlm.utils.files import replacing
 from recbole_hnlm.utils.values import plain
@@ -91,6 +92,7 @@ class ResumableTraining:
         resumed_from: the checkpoint from which training continued, or None.
         epoch_seconds: seconds of each epoch that this process trained, without validation.
         split_fingerprint: names the training split; None before :meth:`fit`.
+        text_weights: weight of texts to its score on validation, where it was chosen (``text_score_weight: auto``).
     """
 
     config: Any
@@ -118,6 +120,7 @@ class ResumableTraining:
         self._train_data: Any = None
         self.split_fingerprint: str | None = None
         self._latest_valid_result: Any = None
+        self.text_weights: dict[float, float] = {}
 
     # --- training ----------------------------------------------------------------------------------------------------
 
@@ -152,7 +155,41 @@ class ResumableTraining:
             if callback_fn is not None:
                 callback_fn(epoch, score)
 
-        return super().fit(train_data, valid_data, verbose, saved, show_progress, after_evaluation)  # type: ignore[misc]
+        best = super().fit(train_data, valid_data, verbose, saved, show_progress, after_evaluation)  # type: ignore[misc]
+        if getattr(self.model, "text_weight", 0.0) is None and valid_data:
+            return self._weigh_texts(valid_data, saved, show_progress)
+        return best
+
+    def _weigh_texts(self, valid_data: Any, saved: bool, show_progress: bool) -> tuple[float, Any]:
+        """Choose the weight of the texts for the best model, put it into the checkpoint, and evaluate with it."""
+        if saved:
+            wait_for_all(self.config)
+            best = read_checkpoint(self.saved_model_file, map_location=self.config["device"])
+            load_weights(self.model, best, self.saved_model_file)
+        self.choose_text_weight(valid_data)
+        self.best_valid_result = self.evaluate(valid_data, load_best_model=False, show_progress=show_progress)
+        self.best_valid_score = self.best_valid_result[self.config["valid_metric"].lower()]
+        if saved and (self.config["single_spec"] or self.config["local_rank"] == 0):
+            other = {"other_parameter": encode(self.model.other_parameter())}
+            write_checkpoint(self.saved_model_file, {**best, **other, "best_valid_result": plain(self.best_valid_result)})
+        return self.best_valid_score, self.best_valid_result
+
+    def choose_text_weight(self, valid_data: Any) -> None:
+        """Give the model the weight of texts with the best ``valid_metric`` on validation, the smallest of equals.
+
+        The scores of all weights are kept in ``text_weights`` for the record.
+        """
+        start = time.perf_counter()
+        sign = 1 if self.config["valid_metric_bigger"] else -1
+        self.text_weights = score_weights(self, valid_data)
+        self.model.text_weight = max(self.text_weights, key=lambda weight: (sign * self.text_weights[weight], -weight))
+        self.logger.info(  # type: ignore[attr-defined]
+            "text_score_weight %g of %s, by %s on validation (%.1f s)",
+            self.model.text_weight,
+            ", ".join(f"{weight:g}" for weight in self.text_weights),
+            self.config["valid_metric"],
+            time.perf_counter() - start,
+        )
 
     def _train_epoch(self, *args: Any, **kwargs: Any) -> Any:
         start = time.perf_counter()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from recbole_hnlm.config.facts import Affects, Reader, key
-from recbole_hnlm.config.sections.base import AtLeastOne, NonNegative, Section
+from recbole_hnlm.config.sections.base import AtLeastOne, NonNegative, Positive, Section
 
 __all__ = ["EvaluationKeys"]
+
+_WITH_TEXTS = {"text_score": ("mean", "kernel")}
 
 
 class EvaluationKeys(Section):
@@ -17,11 +21,34 @@ class EvaluationKeys(Section):
         Reader.EVERY_RUN,
         description="Users scored together in full ranking when eval_batch_size is not given.",
     )
-    text_score_weight: NonNegative = key(
-        0.0,
+    text_score: Literal["none", "mean", "kernel"] = key(
+        "none",
         Affects.EVALUATION,
-        Reader.OURS,
-        off=(0,),
-        description="Weight of the standardised cosine of texts added to the standardised score when items are ranked; 0 ranks "
-        "by embeddings alone.",
+        Reader.EVERY_RUN,
+        off=("none",),
+        description="Texts in the ranking of any model: not at all, by the cosine to the mean of a user's training items, or "
+        "by a kernel over them.",
+    )
+    text_score_weight: NonNegative | Literal["auto"] = key(
+        "auto",
+        Affects.EVALUATION,
+        Reader.EVERY_RUN,
+        when=_WITH_TEXTS,
+        description="Weight of the texts' standardised score when it is added to the model's; auto chooses it on validation "
+        "once training has ended.",
+    )
+    text_score_source: Literal["text", "profile", "finetuned"] = key(
+        "text",
+        Affects.EVALUATION,
+        Reader.EVERY_RUN,
+        when=_WITH_TEXTS,
+        description="What is read of items in the ranking: their own text, the LLM's profiles, or the fine-tuned LLM's "
+        "representation.",
+    )
+    text_kernel_temperature: Positive = key(
+        0.2,
+        Affects.EVALUATION,
+        Reader.EVERY_RUN,
+        when={"text_score": ("kernel",)},
+        description="Temperature of the kernel between items' texts.",
     )

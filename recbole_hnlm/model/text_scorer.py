@@ -1,0 +1,126 @@
+"""How well the texts of items fit a user's training items: a score of every item, without training.
+
+Symbols: n users of a batch, U users and I items including the padding id 0, T the dimension of the text vectors; x_i of unit
+length, N_u the distinct training items of u that have text.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from recbole_hnlm.data.semantics import mean_item_vectors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from recbole_hnlm.data.training import TrainingInteractions
+
+__all__ = ["TextScorer", "kernel_block", "unit_rows"]
+
+_KERNEL_BYTES = 1 << 30
+_BLOCK_BYTES = 1 << 28
+
+
+def unit_rows(vectors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return rows ``[I, T]`` of unit length in float32, and zeros where ``mask`` (bool ``[I]``) is False."""
+    return F.normalize(vectors.float(), dim=1) * mask[:, None]
+
+
+def kernel_block(rows: torch.Tensor, columns: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Return ``exp((cos(x_k, x_i) - 1) / tau)``, in (0, 1], of unit rows ``[m, T]`` and ``[c, T]``, ``[m, c]``."""
+    return (rows @ columns.t()).sub_(1.0).div_(temperature).exp_()
+
+
+class TextScorer:
+    r"""Scores all items for users by their texts.
+
+    ``mean``: ``cos(mean_{k in N_u} x_k, x_i)``. ``kernel``: ``sum_{k in N_u} exp((cos(x_k, x_i) - 1) / tau)``, a kernel density
+    estimate of the user's taste on the unit sphere (the von Mises-Fisher kernel of concentration 1 / tau; Hall, Watson and
+    Cabrera, "Kernel density estimation with spherical data", Biometrika 74(4), 1987); for large tau it ranks as the mean does.
+
+    Attributes:
+        known: which items have text, bool ``[I]``; the scores of others mean nothing.
+    """
+
+    def __init__(  # noqa: PLR0917 -- what the score is made of
+        self,
+        vectors: NDArray[np.floating[Any]],
+        mask: NDArray[np.bool_],
+        training: TrainingInteractions,
+        form: Literal["mean", "kernel"],
+        temperature: float,
+        device: torch.device,
+        kernel_bytes: int = _KERNEL_BYTES,
+    ) -> None:
+        """Take the items' vectors and the training interactions.
+
+        Args:
+            vectors: of the items' texts, of any length, float16 or float32 ``[I, T]``.
+            mask: which items have one, bool ``[I]``.
+            training: the training split.
+            form: which score.
+            temperature: tau > 0, read by ``kernel``.
+            device: where scores are computed.
+            kernel_bytes: the kernel of all pairs of items is kept while it takes no more than this, and computed in blocks for
+                each batch otherwise.
+        """
+        self._form, self._temperature, self._device, self._kernel_bytes = form, temperature, device, kernel_bytes
+        self._vectors, self._training = vectors, training
+        self._mask = np.array(mask, dtype=np.bool_)
+        self.known = torch.from_numpy(self._mask).to(device)
+
+    @cached_property
+    def units(self) -> torch.Tensor:
+        """Items' vectors of unit length, float32 ``[I, T]``: made once, not for every batch."""
+        return unit_rows(torch.as_tensor(np.ascontiguousarray(self._vectors)).to(self._device), self.known)
+
+    def scores(self, users: torch.Tensor) -> torch.Tensor:
+        """Return the scores of all items for users (int64 ``[n]``), float32 ``[n, I]``; a user without text has equal ones."""
+        return self._means[users] @ self.units.t() if self._form == "mean" else self._kernel_scores(users)
+
+    @cached_property
+    def _means(self) -> torch.Tensor:
+        means, known = mean_item_vectors(self._training, self._vectors, self._mask)
+        return unit_rows(torch.from_numpy(means).to(self._device), torch.from_numpy(known).to(self._device))
+
+    @cached_property
+    def _history(self) -> sp.csr_matrix:
+        """One where the item is in N_u, ``[U, I]``."""
+        training, kept = self._training, self._mask[self._training.items]
+        pairs = (training.users[kept], training.items[kept])
+        history = sp.csr_matrix((np.ones(len(pairs[0]), dtype=np.float32), pairs), shape=(training.n_users, training.n_items))
+        history.sum_duplicates()
+        history.data[:] = 1.0
+        return history
+
+    @cached_property
+    def _kernel(self) -> torch.Tensor | None:
+        """The kernel of all pairs of items, ``[I, I]``, or None where it would take too much memory."""
+        count = len(self.units)
+        return kernel_block(self.units, self.units, self._temperature) if 4 * count * count <= self._kernel_bytes else None
+
+    def _kernel_scores(self, users: torch.Tensor) -> torch.Tensor:
+        history = self._history[users.cpu().numpy()]
+        if self._kernel is not None:
+            return _product(history, self._kernel)
+        # Items of these histories alone against all items, some columns at a time.
+        owned, places = np.unique(history.indices, return_inverse=True)
+        compact = sp.csr_matrix((history.data, places, history.indptr), shape=(len(users), len(owned)))
+        rows = self.units[torch.from_numpy(owned).to(self._device)]
+        width = max(1, _BLOCK_BYTES // (4 * max(len(owned), 1)))
+        blocks = [
+            _product(compact, kernel_block(rows, self.units[start : start + width], self._temperature))
+            for start in range(0, len(self.units), width)
+        ]
+        return torch.cat(blocks, dim=1)
+
+
+def _product(sparse: sp.csr_matrix, dense: torch.Tensor) -> torch.Tensor:
+    starts, columns, values = (torch.from_numpy(part) for part in (sparse.indptr, sparse.indices, sparse.data))
+    return torch.sparse_csr_tensor(starts, columns, values, size=sparse.shape, check_invariants=False).to(dense.device) @ dense
