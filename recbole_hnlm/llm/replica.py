@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from recbole_hnlm.llm.completions import read_completion
 from recbole_hnlm.llm.http import HttpClient, NoAnswerError, parse_json
@@ -14,6 +14,8 @@ from recbole_hnlm.llm.statuses import Verdict, meaning, named_parameter, reason_
 from recbole_hnlm.utils.errors import BackendError
 
 if TYPE_CHECKING:
+    import asyncio
+
     from recbole_hnlm.config.settings import HNLMSettings
     from recbole_hnlm.llm.completions import Completion
     from recbole_hnlm.llm.http import Answer
@@ -69,7 +71,7 @@ class Replica:
         dialect: what it takes; None before the first answer.
         figures: what it did.
         is_ready: whether its last answer was a usable one; otherwise one prompt is sent at a time, as a trial.
-        on_trial: whether such a prompt is on its way.
+        owner: the task whose prompt is its trial, also while that task waits between two attempts; None without a trial.
         in_flight: prompts that it works on.
         failures: failed attempts since its last usable answer.
         retry_at: time (of the monotonic clock) before which no trial is due.
@@ -86,7 +88,8 @@ class Replica:
         self.shown = address.shown
         self.dialect: Dialect | None = None
         self.figures = Figures()
-        self.is_ready = self.on_trial = False
+        self.is_ready = False
+        self.owner: asyncio.Task[Any] | None = None
         self.in_flight = self.failures = 0
         self.retry_at = 0.0
         self.refusal: HNLMError | None = None

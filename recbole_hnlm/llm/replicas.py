@@ -103,6 +103,15 @@ class Replicas:
             await replica.close()
 
     async def _answer(self, prompt: Prompt, decoding: Decoding) -> str | None:
+        try:
+            return await self._answer_by_any(prompt, decoding)
+        finally:
+            for replica in self._replicas:
+                if replica.owner is asyncio.current_task():
+                    replica.owner = None
+            self._notify()
+
+    async def _answer_by_any(self, prompt: Prompt, decoding: Decoding) -> str | None:
         failed: set[Replica] = set()  # those that failed this prompt since the last pause
         fault = NoAnswerError("no server could be asked")
         rounds = 0
@@ -131,10 +140,10 @@ class Replicas:
             return answer
 
     async def _attempt(self, replica: Replica, prompt: Prompt, decoding: Decoding) -> str | None:
-        trial = not replica.is_ready
-        replica.on_trial = replica.on_trial or trial
-        replica.in_flight += 1
         task = asyncio.current_task()
+        if not replica.is_ready:
+            replica.owner = task
+        replica.in_flight += 1
         self._sending.add(task)
         try:
             answer = await replica.answer(prompt, decoding)
@@ -149,28 +158,36 @@ class Replicas:
         finally:
             replica.in_flight -= 1
             self._sending.discard(task)
-            if trial:
-                replica.on_trial = False
-            self._changed.set()
-            self._changed = asyncio.Event()
+            # Where no server answers, the same prompt tries again after its pause: others would only fail in between.
+            if replica.owner is task and (replica.is_ready or any(each.is_ready for each in self._replicas)):
+                replica.owner = None
+            self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def _pick(self, failed: set[Replica]) -> Replica | None:
         """Choose a server for a prompt, waiting for those on trial where no other is left; None where all have failed it."""
-        while True:
+        task = asyncio.current_task()
+        while not self._stops:
             if all(replica.refusal is not None for replica in self._replicas):
                 raise BackendError(str(self._replicas[0].refusal))
             usable = [replica for replica in self._replicas if replica.refusal is None and replica not in failed]
             ready = [replica for replica in usable if replica.is_ready]
             now = time.monotonic()
             # While another one answers, a server that stopped has its pause; otherwise it is the best there is.
-            due = [each for each in usable if not each.is_ready and not each.on_trial and (each.retry_at <= now or not ready)]
-            if due:
+            free = [each for each in usable if not each.is_ready and each.owner in {None, task}]
+            if due := [each for each in free if each.retry_at <= now or not ready]:
                 return due[0]
             if ready:
                 return min(ready, key=lambda replica: replica.in_flight)
-            if not any(replica.on_trial for replica in usable):
+            # A prompt that has a trial of its own waits for attempts, and never for the pause of another one.
+            is_owner = any(each.owner is task for each in self._replicas)
+            if not any(each.owner not in {None, task} and (each.in_flight or not is_owner) for each in usable):
                 return None
             await self._changed.wait()
+        return None
 
     def _failed(self, replica: Replica, reason: str) -> None:
         """Leave a server out for a while when it keeps failing and another one answers."""
@@ -191,8 +208,9 @@ class Replicas:
             HNLMError: it was the last one.
         """
         if replica.refusal is None:
-            replica.refusal = error
+            replica.refusal, replica.owner = error, None
             if all(each.refusal is not None for each in self._replicas):
+                self._stops = True
                 raise error
             _LOGGER.warning("a server is left out for the rest of the run: %s", error)
 
@@ -204,6 +222,7 @@ class Replicas:
         """
         if not any(replica.is_ready for replica in self._replicas):
             faults = [f"{each.shown}: {each.refusal or each.last_fault or fault}" for each in self._replicas]
+            self._stops = True  # before those that wait for this trial wake up
             one = f"the server at {self._replicas[0].shown} does not answer ({fault})"
             what = one if len(faults) == 1 else f"none of {len(faults)} servers answers ({'; '.join(faults)})"
             raise BackendError(f"{what} after {retries} retries; check that it runs, llm_base_url and llm_timeout")
