@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
@@ -80,6 +80,10 @@ class SearchPlan:
     def space(self) -> Space:
         """The tuned keys as a space."""
         return Space(self.dimensions, self.source)
+
+    def with_folder(self, folder: str) -> SearchPlan:
+        """Return the same with another folder."""
+        return replace(self, folder=folder)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for another process."""

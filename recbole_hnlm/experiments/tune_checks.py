@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments
 
 from recbole_hnlm.config.checks import LAUNCHER_KEYS
-from recbole_hnlm.config.reading import unread_text
+from recbole_hnlm.config.reading import unread_keys, unread_text
 from recbole_hnlm.config.settings import asks_llm_again, changes_data_or_nothing
 from recbole_hnlm.cost.planning import plan_stages
 from recbole_hnlm.data.loading import load_data
@@ -74,7 +74,8 @@ def check_values(space: Space, config_of: Callable[[Mapping[str, Any]], Config],
         except ConfigError as error:
             where = ", ".join(f"{key}={value}" for key, value in changed.items())
             raise ConfigError(f"{space.source}, at {where}: {error}") from error
-        unread = {key: config.unread[key] for key in unread if key in config.unread}
+        unread_here = unread_keys(config.model_class, config.final_config_dict)
+        unread = {key: unread_here[key] for key in unread if key in unread_here}
     if unread and not drop_unread:
         raise ConfigError(f"{space.source}: {'; '.join(unread_text(unread))}")
     kept = space.without(list(unread))
