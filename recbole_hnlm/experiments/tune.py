@@ -144,7 +144,7 @@ def _trial_run(request: TuneRequest) -> tuple[TrialRun, dict[str, str]]:
         raise ConfigError("no model given: use --model=NAME or `model: NAME` in YAML")
     taken = [key for key in ("model", "dataset", "resume", "run_id") if key in keys]
     if taken:
-        raise ConfigError(f"leave out {taken[0]}: a search makes its own runs")
+        raise ConfigError(f"leave out --{taken[0]}: a search makes its own runs")
     run = TrialRun(str(model), request.dataset, request.config_files, keys, (0,), request.folder)
     return run, keys
 

@@ -6,13 +6,11 @@ import csv
 import io
 import json
 import statistics
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from optuna.exceptions import ExperimentalWarning
-from optuna.importance import get_param_importances
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 from recbole.utils.utils import dict2str
 
@@ -34,7 +32,7 @@ __all__ = ["importances_of", "summary_text", "write_reports"]
 
 
 def importances_of(search: Search) -> dict[str, float]:
-    """Return each key's share in the differences of the score (PED-ANOVA), the largest first; empty where too little is known.
+    """Return each key's share in the variance of the score (fANOVA), the largest first; empty where too little is known.
 
     A key needs two values among the finished trials, and the measure a few trials at all.
     """
@@ -42,9 +40,7 @@ def importances_of(search: Search) -> dict[str, float]:
     varied = [key for key in search.space.keys if len({repr(search.params(trial).get(key)) for trial in finished}) > 1]
     if len(finished) < 4 or not varied or len({trial.value for trial in finished}) < 2:
         return {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        found = get_param_importances(search.study, params=varied)
+    found = get_param_importances(search.study, params=varied, evaluator=FanovaImportanceEvaluator(seed=0))
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
