@@ -15,14 +15,19 @@ from recbole_hnlm.experiments import tune_jobs
 from recbole_hnlm.experiments.search import Search
 from recbole_hnlm.experiments.search_plan import Outcome, failures_of
 from recbole_hnlm.experiments.space import point_key
-from recbole_hnlm.experiments.trial import TrialRun
 from recbole_hnlm.utils.errors import HNLMError
 
 WORKER = (sys.executable, str(Path(__file__).with_name("tune_processes.py")))
 
 
-def _run_of(folder, seconds=0.0):
-    return TrialRun("BPR", "tiny", (), {"seconds": seconds}, (1,), str(folder))
+class ScriptedRun:
+    """What the worker of ``tune_processes.py`` reads in place of a :class:`TrialRun`."""
+
+    def __init__(self, seconds=0.0):
+        self.seconds = seconds
+
+    def to_json(self):
+        return {"seconds": self.seconds}
 
 
 def _check(search, trials):
@@ -36,7 +41,7 @@ def _two_workers_of_which_one_is_killed(folder, monkeypatch, storage=None):
     monkeypatch.setattr(tune_jobs, "_WORKER", WORKER)
     folder.mkdir(exist_ok=True)
     (folder / "to kill").write_text("")
-    search = tune_jobs.run_search(plan_of(folder, trials=6, storage=storage), _run_of(folder, 0.2), jobs=2)
+    search = tune_jobs.run_search(plan_of(folder, trials=6, storage=storage), ScriptedRun(0.2), jobs=2)
     _check(search, 6)
     retries = [trial for trial in search.trials() if "retry_of" in trial.user_attrs]
     assert len(retries) == 1
@@ -55,10 +60,10 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from recbole_hnlm.experiments import tune_jobs
-from test_tune_processes import WORKER, _run_of
+from test_tune_processes import WORKER, ScriptedRun
 from tune_kit import plan_of
 tune_jobs._WORKER = WORKER
-tune_jobs.run_search(plan_of(Path(sys.argv[2]), trials=5), _run_of(sys.argv[2], 0.5), jobs=1)
+tune_jobs.run_search(plan_of(Path(sys.argv[2]), trials=5), ScriptedRun(0.5), jobs=1)
 """
 
 
@@ -78,13 +83,13 @@ def test_the_whole_command_is_killed_and_goes_on(tmp_path, monkeypatch):
     ended = [trial.number for trial in Search(plan_of(tmp_path, trials=5)).counted() if trial.state.is_finished()]
     monkeypatch.setattr(tune_jobs, "_WORKER", WORKER)
     said = []
-    search = tune_jobs.run_search(plan_of(tmp_path, trials=5), _run_of(tmp_path), jobs=1, say=said.append)
+    search = tune_jobs.run_search(plan_of(tmp_path, trials=5), ScriptedRun(), jobs=1, say=said.append)
     _check(search, 5)
     assert {*ended} <= {trial.number for trial in search.counted()}
     assert said[0].startswith("left by processes that are gone, to be tried again: trial ")
     # Over: nothing is started.
     monkeypatch.setattr(tune_jobs, "_WORKER", ("/nonexistent",))
-    _check(tune_jobs.run_search(plan_of(tmp_path, trials=5), _run_of(tmp_path), jobs=2), 5)
+    _check(tune_jobs.run_search(plan_of(tmp_path, trials=5), ScriptedRun(), jobs=2), 5)
 
 
 def _lives(pid):
@@ -98,11 +103,11 @@ def _lives(pid):
 def test_a_process_that_cannot_start_ends_the_search_with_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(tune_jobs, "_WORKER", (sys.executable, "-c", "raise SystemExit('error: no luck')"))
     with pytest.raises(HNLMError, match=r"no luck \(traceback in .*\); finished trials are kept"):
-        tune_jobs.run_search(plan_of(tmp_path, trials=2), _run_of(tmp_path), jobs=1)
+        tune_jobs.run_search(plan_of(tmp_path, trials=2), ScriptedRun(), jobs=1)
     killed = f"import os; os.kill(os.getpid(), {int(signal.SIGKILL)})"
     monkeypatch.setattr(tune_jobs, "_WORKER", (sys.executable, "-c", killed))
     with pytest.raises(HNLMError, match="killed by signal 9"):
-        tune_jobs.run_search(plan_of(tmp_path, trials=2), _run_of(tmp_path), jobs=1)
+        tune_jobs.run_search(plan_of(tmp_path, trials=2), ScriptedRun(), jobs=1)
     assert failures_of(Search(plan_of(tmp_path, trials=2)).trials()) == {}
 
 

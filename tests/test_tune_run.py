@@ -16,8 +16,8 @@ from recbole_hnlm.experiments.space import read_space
 from recbole_hnlm.experiments.trial import TrialRun
 from recbole_hnlm.experiments.tune import SearchOptions
 from recbole_hnlm.experiments.tune_checks import llm_lines
+from recbole_hnlm.experiments.tune_loop import work
 from recbole_hnlm.experiments.tune_report import importances_of, write_reports
-from recbole_hnlm.experiments.tune_worker import work
 from recbole_hnlm.quick_start.runner import run
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError
 

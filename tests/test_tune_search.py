@@ -13,7 +13,7 @@ from recbole_hnlm.experiments.search import Search
 from recbole_hnlm.experiments.search_plan import Outcome, SearchPlan, counts, failures_of
 from recbole_hnlm.experiments.space import point_key
 from recbole_hnlm.experiments.storage import JOURNAL, cut_torn_line, open_storage
-from recbole_hnlm.experiments.tune_worker import work
+from recbole_hnlm.experiments.tune_loop import work
 from recbole_hnlm.experiments.workers import Pulse, is_alive, this_worker
 from recbole_hnlm.utils.errors import (
     ArtifactError,
