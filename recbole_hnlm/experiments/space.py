@@ -37,6 +37,7 @@ __all__ = ["Dimension", "Kind", "Space", "point_key", "read_space", "read_space_
 Kind = Literal["choice", "uniform", "quniform", "loguniform"]
 _SCALARS = (bool, int, float, str, type(None))
 _MOST_POINTS = 100_000
+_GOLDEN = 0.381966
 _MOST_EXPONENT = 700.0  # e to its power is a float
 _FORMS = {
     "choice": "a list such as [0.001, 0.002]",
@@ -92,12 +93,15 @@ class Dimension:
         return None
 
     def probes(self) -> list[Any]:
-        """Return the values by which the key is checked before any trial: all choices, or both bounds."""
+        """Return the values by which the key is checked before any trial: all choices, or both bounds and a number between."""
         if self.kind == "choice":
             return list(self.values)
         distribution = self.distribution()
         assert isinstance(distribution, (IntDistribution, FloatDistribution))  # noqa: S101 - for the type checker
-        return [self.exact(distribution.low), self.exact(distribution.high)]
+        low, high = self.exact(distribution.low), self.exact(distribution.high)
+        # Not a round number, so that a key of whole ones shows.
+        between = [low + _GOLDEN * (high - low)] if self.kind in {"uniform", "loguniform"} and low < high else []
+        return [low, *between, high]
 
     def exact(self, value: Any) -> Any:
         """Return a sampled value without the rounding error of a sum of steps: 0.3 for 0.30000000000000004."""
