@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -60,12 +61,13 @@ def test_a_search_from_end_to_end(workdir, command, capsys, monkeypatch):
     assert len(records) == 8
     assert {record["test_result"] is None for record in records} == {True}
     assert len({record["split_fingerprint"] for record in records}) == 1
-    winners = [json.loads(path.read_text()) for path in sorted((out / "winner").glob("*.json"))]
+    winners = [json.loads(Path(path).read_text()) for path in summary["winner"]]
     assert [record["seed"] for record in winners] == [2020, 2021]
     scores = [record["best_valid_score"] for record in winners]
     assert sum(scores) / 2 == pytest.approx(summary["best"]["value"])
     assert summary["test"]["mrr@5"] == pytest.approx(sum(record["test_result"]["mrr@5"] for record in winners) / 2)
-    assert not list((out / "checkpoints").glob("*")) if (out / "checkpoints").exists() else True
+    assert not list((out / "checkpoints").iterdir())
+    assert {Path(record["checkpoint"]).parent for record in winners} == {Path("out") / "winner" / f"trial-{best['trial']}"}
 
     # RecBole's format: a line of keys, the metrics on validation, those on test where there are any.
     blocks = (out / "hyper.result").read_text().split("\n\n")[:4]
@@ -85,7 +87,7 @@ def test_a_search_from_end_to_end(workdir, command, capsys, monkeypatch):
 
     # Over: no process is started, and the winner is not tested again.
     monkeypatch.setattr(tune_jobs, "_WORKER", ("/nonexistent",))
-    monkeypatch.setattr(TrialRun, "test", lambda self, point: pytest.fail("a second time"))
+    monkeypatch.setattr(TrialRun, "test", lambda self, *args: pytest.fail("a second time"))
     assert main(command) == 0
     assert "4 of 4 trials have ended" in capsys.readouterr().out
     with_other_settings = [token for token in command if not token.startswith("--epochs")]

@@ -88,13 +88,18 @@ class TrialRun:
             results.append(train_and_validate(config, saved=False, run_id=f"{name}-s{seed}", callback_fn=callback))
         return Outcome(statistics.fmean(map(_score, results)), _details(results))
 
-    def test(self, point: Mapping[str, Any]) -> list[RunResult]:
+    def test(self, point: Mapping[str, Any], name: str) -> list[RunResult]:
         """Train the chosen point again, once for each seed, and evaluate it on the test split: the only time that is done.
+
+        Args:
+            point: values of the tuned keys.
+            name: of its trial; its records and checkpoints lie in ``winner/<name>/``.
 
         Raises:
             HNLMError: anything the user can fix.
         """
-        folders = {**self._folders("winner"), "checkpoint_dir": str(Path(self.folder) / "winner")}
+        place = f"winner/{name}"
+        folders = {**self._folders(place), "checkpoint_dir": str(Path(self.folder) / place)}
         return [run(self.config(point, seed, show_progress=False, **folders)) for seed in self.seeds]
 
     def _folders(self, results: str) -> dict[str, str]:

@@ -200,7 +200,7 @@ def _winner(search: Search, run: TrialRun, say: Callable[[str], None]) -> list[R
     if known is not None:
         return known
     say(f"trial {best.number} won: training it again for the test split")
-    results = run.test(point)
+    results = run.test(point, f"trial-{best.number}")
     write_json(file, {"trial": best.number, "params": point, "results": [str(result.path) for result in results]})
     return results
 

@@ -50,7 +50,7 @@ def draw_search(search: Search, metric: str, importances: Mapping[str, float], p
     grid = figure.add_gridspec(rows, _COLUMNS)
     first = figure.add_subplot(grid[0, :])
     _draw_history(first, search, trials, metric_name(metric.lower()))
-    limits = _limits(trials)
+    limits = _limits([trial for trial in trials if trial.state == TrialState.COMPLETE])
     for place, dimension in enumerate(dimensions):
         axis = figure.add_subplot(grid[1 + place // _COLUMNS, place % _COLUMNS])
         _draw_slice(axis, search, dimension, trials)
@@ -71,7 +71,7 @@ def _limits(trials: Sequence[FrozenTrial]) -> tuple[float, float]:
 
 
 def _of_state(trials: Sequence[FrozenTrial]) -> list[tuple[str, str, list[FrozenTrial]]]:
-    states = (("pruned", _PRUNED, TrialState.PRUNED), ("finished", _FINISHED, TrialState.COMPLETE))
+    states = (("pruned, score when ended", _PRUNED, TrialState.PRUNED), ("finished", _FINISHED, TrialState.COMPLETE))
     return [(label, colour, [trial for trial in trials if trial.state == state]) for label, colour, state in states]
 
 
@@ -98,11 +98,15 @@ def _draw_slice(axis: Any, search: Search, dimension: Dimension, trials: Sequenc
     values = dimension.all_values()
     is_numeric = dimension.kind != "choice"
     names = [] if values is None else [str(value) for value in values]
-    for _, colour, mine in _of_state(trials):
+    for label, colour, mine in _of_state(trials):
         points = [search.params(trial)[dimension.key] for trial in mine]
         # Choices have places of their own, in the order of the space; a little to the side, so that equal ones show.
         x = points if is_numeric else [names.index(str(point)) + 0.12 * math.sin(7 * n) for n, point in enumerate(points)]
-        axis.scatter(x, [trial.value for trial in mine], s=18, color=colour, alpha=0.85)
+        if label == "finished":
+            axis.scatter(x, [trial.value for trial in mine], s=18, color=colour, alpha=0.85)
+        else:
+            # Ended early, a score is no value of its point: a mark at the edge says where the trial was.
+            axis.scatter(x, [0.02] * len(x), marker="|", s=40, color=colour, transform=axis.get_xaxis_transform())
     best = search.best()
     if best is not None:
         point = search.params(best)[dimension.key]
