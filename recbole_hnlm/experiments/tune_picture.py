@@ -114,7 +114,12 @@ def _draw_slice(axis: Any, search: Search, dimension: Dimension, trials: Sequenc
             [point if is_numeric else names.index(str(point))], [best.value], s=90, facecolors="none", edgecolors=_BEST
         )
     if dimension.kind == "loguniform":
+        low, high = (float(bound) for bound in (dimension.probes()[0], dimension.probes()[-1]))
+        ticks = [low * (high / low) ** (place / 3) for place in range(4)] if low < high else [low]
         axis.set_xscale("log")
+        axis.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
+        axis.set_xticks([], minor=True)
+        axis.set_xlim(low * 0.9, high / 0.9)
     if not is_numeric:
         short = [name if len(name) <= _LONGEST_LABEL else f"{name[: _LONGEST_LABEL - 1]}…" for name in names]
         turned = sum(map(len, short)) > 30
