@@ -17,8 +17,8 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalFileSymlinkLock
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from recbole_hnlm.utils.addresses import redact
 from recbole_hnlm.utils.errors import ArtifactError, BackendError, ConfigError, MissingDependencyError
-from recbole_hnlm.utils.values import redact
 
 if TYPE_CHECKING:
     from pathlib import Path

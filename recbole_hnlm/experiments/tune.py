@@ -172,7 +172,7 @@ def tune(request: TuneRequest, say: Callable[[str], None]) -> Search:
     plan = plan_search(
         space, config, request.options, name=name, folder=request.folder, storage=request.storage, seeds=run.seeds
     )
-    search = run_search(plan, run, request.options.jobs, say=say)
+    search = run_search(plan, run, request.options.jobs, say=say, shown=bool(config["show_progress"]))
     metric = str(config["valid_metric"])
     winner = _winner(search, run, say)
     summary = write_reports(search, run, metric, winner)
@@ -211,5 +211,5 @@ def _read_winner(file: Path, point: Mapping[str, Any]) -> list[RunResult] | None
         return [read_result(path) for path in known["results"]] if known["params"] == dict(point) else None
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ArtifactError, OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{file} is damaged ({error}): delete it, and the winner is evaluated again") from error

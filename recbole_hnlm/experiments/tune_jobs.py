@@ -46,10 +46,12 @@ class _Worker(NamedTuple):
 class _Progress:
     """The bar: trials that ended, time left, the best so far; a line for each failure."""
 
-    def __init__(self, search: Search, label: str) -> None:
+    def __init__(self, search: Search, label: str, *, shown: bool) -> None:
         self._search, self._told = search, set(failures_of(search.trials()))
         ended = len(_ended(search.trials()))
-        self._bar = tqdm(total=max(ended, _goal(search)), initial=ended, desc=label, unit="trial", dynamic_ncols=True)
+        total = max(ended, _goal(search))
+        self._bar = tqdm(total=total, initial=ended, desc=label, unit="trial", dynamic_ncols=True, disable=not shown)
+        self._ended = ended
 
     def update(self) -> int:
         """Show what there is now; returns the number of ended trials."""
@@ -59,10 +61,11 @@ class _Progress:
                 self._told.add(number)
                 tqdm.write(f"trial {number} failed: {reason}", file=sys.stderr)
         ended = len(_ended(trials))
-        if ended != self._bar.n:
+        if ended != self._ended:
             if best is not None:
                 self._bar.set_postfix_str(f"best {best.value:.4f} (trial {best.number})", refresh=False)
-            self._bar.update(ended - self._bar.n)
+            self._bar.update(ended - self._ended)
+            self._ended = ended
         elif sys.stderr.isatty():
             self._bar.refresh()  # the clock goes on
         return ended
@@ -82,7 +85,13 @@ def _goal(search: Search) -> int:
 
 
 def run_search(
-    plan: SearchPlan, run: TrialRun, jobs: int, label: str = "trials", say: Callable[[str], None] = tqdm.write
+    plan: SearchPlan,
+    run: TrialRun,
+    jobs: int,
+    label: str = "trials",
+    say: Callable[[str], None] = tqdm.write,
+    *,
+    shown: bool = True,
 ) -> Search:
     """Run a search to its end, or go on with it.
 
@@ -94,6 +103,7 @@ def run_search(
         jobs: processes on this machine.
         label: of the progress bar.
         say: prints a line.
+        shown: whether there is a progress bar.
 
     Returns:
         The search, for its results.
@@ -110,7 +120,7 @@ def run_search(
     if ended:
         say(f"{ended} of {_goal(search)} trials have ended")
     if not search.is_over():
-        progress = _Progress(search, label)
+        progress = _Progress(search, label, shown=shown)
         try:
             _supervise(search, run, jobs, progress)
         finally:

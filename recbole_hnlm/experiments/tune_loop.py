@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from sqlalchemy.exc import SQLAlchemyError
 
+from recbole_hnlm.utils.addresses import redact
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError, HNLMError
-from recbole_hnlm.utils.values import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable

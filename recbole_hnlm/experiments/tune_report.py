@@ -16,8 +16,9 @@ from recbole.utils.utils import dict2str
 
 from recbole_hnlm.experiments.search_plan import counts, failures_of
 from recbole_hnlm.experiments.tune_picture import draw_search
+from recbole_hnlm.utils.addresses import redact
 from recbole_hnlm.utils.files import replacing
-from recbole_hnlm.utils.values import plain, redact
+from recbole_hnlm.utils.values import plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
