@@ -18,7 +18,7 @@ TEST_STAMP := $(VENV)/.stamp-test
 LINT_STAMP := $(VENV)/.stamp-lint
 DOCS_STAMP := $(VENV)/.stamp-docs
 
-.PHONY: help setup setup-all run run-finetuned test test-fuzz test-matrix lint audit format types bench docs wheel-check clean
+.PHONY: help setup setup-all run run-finetuned test test-fuzz test-matrix test-services lint audit format types bench docs wheel-check clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,9 @@ test: $(TEST_STAMP)  ## Run the test suite
 
 test-fuzz: $(TEST_STAMP)  ## Fuzz files, keys, YAML and artefacts with many examples (about ten minutes; `make test` tries a few)
 	@RECBOLE_HNLM_FUZZ=large $(PY) -m pytest --timeout=1800 tests/test_fuzz.py $(ARGS)
+
+test-services: $(TEST_STAMP)  ## Run the tests that need a PostgreSQL server (Debian: apt-get install postgresql); they start one
+	@$(PY) -m pytest -m services $(ARGS)
 
 test-matrix: $(TEST_STAMP)  ## Train every backbone with every negative sampler on ml-100k for two epochs
 	@$(PY) -m pytest -m matrix tests/test_matrix.py $(ARGS)

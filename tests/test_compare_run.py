@@ -7,22 +7,29 @@ import subprocess
 import sys
 import time
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tune_kit import plan_of
 
 from recbole_hnlm.cli import main
 from recbole_hnlm.config import Config
 from recbole_hnlm.data.loading import load_data
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.evaluator.per_user import is_per_user
-from recbole_hnlm.experiments import cells, jobs
+from recbole_hnlm.experiments import cells, jobs, tune_jobs
 from recbole_hnlm.experiments.cells import Cell
-from recbole_hnlm.experiments.grid import choose, edge_note, parse_grid, point_text, points_of
+from recbole_hnlm.experiments.grid import edge_note, parse_grid, point_text, points_of
 from recbole_hnlm.experiments.methods import Method, parse_seeds, resolve_methods
-from recbole_hnlm.experiments.plan import PlanRequest, make_plan, make_trials
+from recbole_hnlm.experiments.plan import PlanRequest, make_plan
+from recbole_hnlm.experiments.search import Search
+from recbole_hnlm.experiments.search_plan import Outcome
 from recbole_hnlm.experiments.store import is_finished, of_other_code, read_cell, write_cell
+from recbole_hnlm.experiments.tune import SearchOptions
+from recbole_hnlm.experiments.tune_loop import work
+from recbole_hnlm.experiments.tuning import choice_of, plan_rows
 from recbole_hnlm.experiments.worker import run_cell
 from recbole_hnlm.finetune.teacher import TEACHER_ROOMS
 from recbole_hnlm.quick_start.runner import run
@@ -185,8 +192,11 @@ def test_a_shared_key_is_for_some_row_and_no_row_needs_to_read_all(workdir, tiny
 
 def test_a_row_is_tuned_once_over_points_that_differ_in_keys_it_does_not_read(workdir, tiny_keys):
     given = tuple(f"--{key}={value}" for key, value in tiny_keys.items())
-    trials = make_trials(PlanRequest(("BPR",), ("dns", "ahns"), "1", False, "tiny", (), given, ("ahns_beta=1,2",)))
-    assert {label: len(row) for label, row in trials.items()} == {"BPR + dns": 1, "BPR + ahns": 2}
+    request = PlanRequest(("BPR",), ("dns", "ahns"), "1", False, "tiny", (), given, ("ahns_beta=1,2",))
+    rows = plan_rows(workdir, request, _EXHAUSTIVE)
+    # One point is chosen at once, without a search.
+    assert (rows["BPR + dns"].point, rows["BPR + dns"].plan) == ({"ahns_beta": "1"}, None)
+    assert len(rows["BPR + ahns"].plan.points) == 2
 
 
 # --- the code in identities --------------------------------------------------------------------------------------------------
@@ -511,17 +521,57 @@ def test_grids_that_make_no_sense_are_refused(texts, message):
 def test_a_wrong_point_is_an_error_before_any_work(workdir, tiny_keys, text, message):
     given = tuple(f"--{key}={value}" for key, value in tiny_keys.items())
     with pytest.raises(ConfigError, match=message):
-        make_trials(PlanRequest(("BPR",), ("dns",), "2", False, "tiny", (), given, (text,)))
+        plan_rows(workdir, PlanRequest(("BPR",), ("dns",), "2", False, "tiny", (), given, (text,)), _EXHAUSTIVE)
 
 
-def test_the_highest_score_is_chosen_and_nothing_before_all_are_in():
-    trials = [({"a": str(place)}, cell) for place, cell in enumerate(_cells(1, 2, 3))]
-    assert choose(trials, {"c1": 0.1, "c2": 0.3}, []) is None
-    assert choose(trials, {"c1": 0.1, "c2": 0.3, "c3": 0.3}, []) == ({"a": "1"}, {"a=0": 0.1, "a=1": 0.3, "a=2": 0.3})
-    with_failure = choose(trials, {"c1": 0.1, "c3": 0.0}, ["c2"])
-    assert (with_failure.point, with_failure.failed) == ({"a": "0"}, ["a=1"])
-    assert choose(trials, {}, ["c1", "c2", "c3"]) is None
-    assert choose(trials[:1], {}, []).point == {"a": "0"}
+_EXHAUSTIVE = SearchOptions(None, "exhaustive", "none")
+
+
+def test_other_settings_are_another_search(workdir, tiny_keys):
+    given = tuple(f"--{key}={value}" for key, value in tiny_keys.items())
+    request = PlanRequest(("BPR",), ("dns",), "2", False, "tiny", (), given, ("reg_weight=0.1,0.2",))
+    changed = replace(request, argv=(*given, "--embedding_size=8"))
+    assert len({plan_rows(workdir, each, _EXHAUSTIVE)["BPR + dns"].plan.folder for each in (request, changed, request)}) == 2
+
+
+def test_a_row_is_tuned_over_the_keys_that_it_reads(workdir, tiny_keys):
+    given = tuple(f"--{key}={value}" for key, value in tiny_keys.items())
+    request = PlanRequest(("BPR", "HNLMBPR", "NeuMF"), ("uniform", "dns"), "2", False, "tiny", (), given, tune="shipped")
+    rows = plan_rows(workdir, request, SearchOptions(7))
+    keys = {label: row.plan.space.keys for label, row in rows.items()}
+    assert keys["BPR + uniform"] == ["learning_rate", "embedding_size"]
+    assert keys["NeuMF"] == ["learning_rate", "dropout_prob", "mlp_hidden_size"]
+    assert {*keys["HNLMBPR + dns"]} - {*keys["HNLMBPR + uniform"]} == {"num_candidates"}
+    assert {row.plan.trials for row in rows.values()} == {7}
+    (workdir / "mine.test").write_text("learning_rate choice [1]\nNeuMF.learning_rate choice [2]\ndns.reg_weight choice [3]\n")
+    rows = plan_rows(workdir, replace(request, tune="mine.test"), SearchOptions(7))
+    assert {label: row.plan.space.to_lines() for label, row in rows.items()} == {
+        "BPR + uniform": ["learning_rate choice [1]"],
+        "BPR + dns": ["learning_rate choice [1]", "reg_weight choice [3]"],
+        "HNLMBPR + uniform": ["learning_rate choice [1]"],
+        "HNLMBPR + dns": ["learning_rate choice [1]", "reg_weight choice [3]"],
+        "NeuMF": ["learning_rate choice [2]"],
+    }
+    with pytest.raises(ConfigError, match=r"--learning_rate is given, and mine.test tunes it"):
+        plan_rows(workdir, replace(request, tune="mine.test", argv=(*given, "--learning_rate=1")), SearchOptions(7))
+
+
+def test_the_highest_score_is_chosen_and_nothing_before_all_are_in(tmp_path):
+    scores = {"1": 0.1, "2": 0.3, "3": 0.3}
+    search = Search(plan_of(tmp_path, ["a choice ['1','2','3']"], algo="exhaustive", trials=3))
+    search.run(search.take(), lambda point, report: Outcome(0.1, {}))
+    assert choice_of(search) is None
+    work(search, lambda point, report, name: Outcome(scores[point["a"]], {}))
+    assert choice_of(search) == ({"a": "2"}, {"a=1": 0.1, "a=2": 0.3, "a=3": 0.3})
+    failing = Search(plan_of(tmp_path / "f", ["a choice ['1','2']"], algo="exhaustive", trials=2))
+
+    def fail_second(point, report, name):
+        if point["a"] == "2":
+            raise ConfigError("no luck")
+        return Outcome(0.1, {})
+
+    work(failing, fail_second)
+    assert (choice_of(failing).point, choice_of(failing).failed) == ({"a": "1"}, ["a=2"])
 
 
 def test_the_edge_of_a_grid_is_that_of_its_numbers():
@@ -531,7 +581,7 @@ def test_the_edge_of_a_grid_is_that_of_its_numbers():
     assert edge_note(grid, {"x": points["x"]}) == []
 
 
-def test_rows_are_tuned_on_validation_and_their_trials_are_cells_of_the_table(workdir, tiny_keys, capsys):
+def test_rows_are_tuned_on_validation_by_the_engine_of_tune(workdir, tiny_keys, capsys):
     keys = {**tiny_keys, "valid_metric": "NDCG@5", "epochs": 4}
     given = [f"--{key}={value}" for key, value in keys.items() if key != "learning_rate"]
     command = [
@@ -552,9 +602,12 @@ def test_rows_are_tuned_on_validation_and_their_trials_are_cells_of_the_table(wo
     capsys.readouterr()
     assert main(command) == 0
     said = capsys.readouterr().out
-    assert "tuning: 4 in this share, 2 reused, 2 to run" in said
-    # BPR's two rows have their first seed from tuning, the second from before or now.
+    assert "tuning BPR + uniform: learning_rate choice ['0.00001', '0.05']\n2 of 2 trials have ended\n" in said
+    assert "tuning BPR + dns: learning_rate choice ['0.00001', '0.05']\n" in said
     assert "6 cells in all, 6 in this share" in said
+    # Trials judge by validation alone.
+    records = [json.loads(path.read_text()) for path in (workdir / "out" / "tuning").glob("*/trials/*.json")]
+    assert [record["test_result"] for record in records] == [None] * 4
 
     results = json.loads((workdir / "out" / "results.json").read_text())
     for label in ("BPR + uniform", "BPR + dns"):
@@ -573,8 +626,28 @@ def test_rows_are_tuned_on_validation_and_their_trials_are_cells_of_the_table(wo
 
 def test_a_row_whose_points_all_fail_is_reported_and_left_out(workdir, tiny_keys, capsys, monkeypatch):
     given = [f"--{key}={value}" for key, value in {**tiny_keys, "valid_metric": "NDCG@5"}.items() if key != "learning_rate"]
-    monkeypatch.setattr(jobs, "_WORKER", (sys.executable, "-c", "import sys; sys.exit('error: no luck')"))
+    monkeypatch.setattr(tune_jobs, "_WORKER", (sys.executable, str(workdir / "failing.py")))
+    (workdir / "failing.py").write_text(FAILING_WORKER)
     command = ["compare", "--dataset=tiny", "--models=BPR", "--seeds=2", "--out=out", "--grid", "learning_rate=0.1,0.2", *given]
     assert main(command) == 1
-    assert "2 cells failed" in capsys.readouterr().err
+    assert "BPR + uniform: all 2 trials failed, the first with: no luck" in capsys.readouterr().err
     assert json.loads((workdir / "out" / "results.json").read_text())["grid"] == {"BPR + uniform": None}
+
+
+FAILING_WORKER = """
+import sys
+from recbole_hnlm.experiments import tune_worker
+from recbole_hnlm.experiments.trial import TrialRun
+from recbole_hnlm.utils.errors import ConfigError
+def fail(*args):
+    raise ConfigError("no luck")
+TrialRun.objective = fail
+sys.exit(tune_worker.main())
+"""
+
+
+@pytest.mark.parametrize("given", [["--tune=x"], ["--trials=3"], ["--algo=tpe"]])
+def test_a_grid_has_no_budget(workdir, capsys, given):
+    command = ["compare", "--models=BPR", "--dataset=ml-100k", "--out=out", "--grid", "learning_rate=0.1,0.2", *given]
+    assert main(command) == 2
+    assert "does not go with --grid" in capsys.readouterr().err

@@ -1,7 +1,7 @@
 """Build the wheel, install it into an empty environment's folder and run it from elsewhere, as a wheel user would.
 
-Checks that every YAML of ``properties/`` is inside, that the settings resolve from the installed copy, and that the console
-script's entry point answers ``--help``. Dependencies are taken from the environment that runs this script.
+Checks that every YAML and search space of ``properties/`` is inside, that the settings resolve from the installed copy, and
+that the console script's entry point answers ``--help``. Dependencies are taken from the environment that runs this script.
 """
 
 from __future__ import annotations
@@ -46,14 +46,18 @@ def main() -> None:
         run(python, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT), cwd=out)
         (wheel,) = out.glob("*.whl")
         inside = set(zipfile.ZipFile(wheel).namelist())
-        expected = {f"recbole_hnlm/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "properties").rglob("*.yaml")}
+        expected = {
+            f"recbole_hnlm/{path.relative_to(ROOT).as_posix()}"
+            for path in (ROOT / "properties").rglob("*")
+            if path.suffix in {".yaml", ".test"}
+        }
         missing = sorted(expected - inside)
         if missing or not expected:
-            sys.exit(f"the wheel lacks {missing or 'every YAML file'}")
+            sys.exit(f"the wheel lacks {missing or 'every file of properties'}")
         target = out / "site"
         run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel), cwd=out)
         run(python, "-c", PROBE, str(target), cwd=out)
-        print(f"{wheel.name}: {len(inside)} files, {len(expected)} YAML files, runs from an empty folder")  # noqa: T201
+        print(f"{wheel.name}: {len(inside)} files, {len(expected)} of them from properties, runs from an empty folder")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from recbole_hnlm.cli.common import KEYS_HELP, config_files, say
 from recbole_hnlm.experiments.jobs import run_cells, share_of
 from recbole_hnlm.experiments.picture import draw_table
 from recbole_hnlm.experiments.plan import PlanRequest, make_plan
+from recbole_hnlm.experiments.search_plan import Algorithm, PrunerName
 from recbole_hnlm.experiments.store import is_finished, of_other_code, read_cell
 from recbole_hnlm.experiments.summary import summarise
 from recbole_hnlm.experiments.tables import csv_table, latex_table, markdown_table
+from recbole_hnlm.experiments.tune import SearchOptions
 from recbole_hnlm.experiments.tuning import tune_rows
 from recbole_hnlm.utils.errors import ConfigError
 from recbole_hnlm.utils.files import replacing
@@ -35,6 +37,8 @@ EXAMPLES = """examples:
       --epochs=50 --LightGCN.n_layers=3
   %(prog)s --dataset=ml-100k --models=LightGCN,HNLMLightGCN --negative_samplers=dns,ahns --out=comparison \\
       --grid learning_rate=0.001,0.002,0.005 --grid ahns.ahns_beta=1,10
+  %(prog)s --dataset=ml-100k --models=LightGCN,HNLMLightGCN --negative_samplers=dns --out=comparison \\
+      --tune=shipped --trials=30 --jobs=2
 A plain name is that backbone with the sampler and without an LLM; HNLM<Name> is the same with the semantic part. Run the same
 command again to continue: finished cells are reused, changed settings make new ones."""
 
@@ -59,9 +63,32 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="[NAME.]KEY=V1,V2",
         help="tune every row (of that model or sampler) on validation with the first seed; may be repeated",
     )
+    parser.add_argument(
+        "--tune",
+        metavar="FILE|shipped",
+        help="tune every row by --trials over a file in RecBole's hyper.test format, or its model's shipped space",
+    )
+    parser.add_argument("--trials", type=int, metavar="N", help="with --tune: trials of each row (default 50)")
+    parser.add_argument("--algo", choices=get_args(Algorithm), help="with --tune: how points are chosen (default tpe)")
+    parser.add_argument(
+        "--pruner",
+        choices=get_args(PrunerName),
+        help="with --tune or --grid: how trials are ended early (default median; none)",
+    )
+    parser.add_argument("--allow_llm_keys", action="store_true", help="tune keys that ask the LLM again at every value")
     parser.add_argument("--vary_split", action="store_true", help="let every seed have its own split of the data")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="cells that run at once (default 1)")
     parser.add_argument("--only", metavar="I/N", help="run the I-th of N shares, to run the others elsewhere")
+
+
+def _search_options(args: argparse.Namespace) -> SearchOptions:
+    """Return how rows are tuned: every point of a grid to its end, or the budget that the options name for each row's space."""
+    if not args.grid:
+        return SearchOptions(args.trials, args.algo or "tpe", args.pruner or "median", args.jobs)
+    taken = [name for name in ("tune", "trials", "algo") if getattr(args, name) is not None]
+    if taken:
+        raise ConfigError(f"--{taken[0]} does not go with --grid, of which every point is tried: use --tune=FILE for a budget")
+    return SearchOptions(None, "exhaustive", args.pruner or "none", args.jobs)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -89,10 +116,12 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         config_files=config_files(args.config_files),
         argv=tuple(rest),
         grid=tuple(args.grid),
+        tune=args.tune,
+        allow_llm_keys=args.allow_llm_keys,
     )
     failures: dict[str, str] = {}
 
-    def run_missing(cells: Sequence[Cell], what: str = "tuning: ") -> None:
+    def run_missing(cells: Sequence[Cell], what: str) -> None:
         waiting = [cell for cell in cells if not is_finished(folder, cell)]
         other = of_other_code(folder, waiting)
         say(f"{what}{len(cells)} in this share, {len(cells) - len(waiting)} reused, {len(waiting)} to run")
@@ -101,9 +130,12 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         if waiting:
             failures.update(run_cells(folder, waiting, args.jobs, len(cells) - len(waiting)))
 
-    tuned = tune_rows(folder, request, args.only, run_missing, failures) if request.grid else None
+    tuned = None
+    if request.grid or request.tune:
+        tuned, untuned = tune_rows(folder, request, args.only, _search_options(args), say)
+        failures.update(untuned)
     plan = make_plan(request, tuned.points if tuned else None)
-    # With a grid, whole rows are shared out: the share that tunes a row knows its point.
+    # With tuning, whole rows are shared out: the share that tunes a row knows its point.
     mine = [cell for cell in plan if cell.method.label in tuned.mine] if tuned else share_of(plan, args.only)
     without = sorted({cell.method.model for cell in plan if cell.method.sampler is None})
     if without:
@@ -111,7 +143,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     run_missing(mine, f"{len(plan)} cells in all, ")
     _write_tables(folder, plan, failures, tuned)
     if failures:
-        lines = [f"{len(failures)} cells failed; run the same command again for them alone"]
+        lines = [f"{len(failures)} cells or rows failed; run the same command again for them alone"]
         lines += [f"  {identity}: {reason}" for identity, reason in failures.items()]
         sys.stderr.write("\n".join(lines) + "\n")
     return 1 if failures else 0

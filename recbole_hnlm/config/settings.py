@@ -32,6 +32,7 @@ __all__ = [
     "ASKED_OF_LLM",
     "HNLMSettings",
     "asks_llm_again",
+    "changes_data_or_nothing",
     "keys_affecting",
     "place_keys",
     "setting_names",
@@ -179,6 +180,12 @@ def asks_llm_again(key: str) -> bool:
     a user's prompt shows training items; of RecBole's keys, those that change the split do so too.
     """
     return key in keys_affecting(ASKED_OF_LLM | Affects.SPLIT)
+
+
+def changes_data_or_nothing(key: str) -> bool:
+    """Whether one of our keys is none to tune: its values change the data that a score is measured on, or no number at all."""
+    info = HNLMSettings.model_fields.get(key)
+    return info is not None and (not facts_of(info).affects or bool(facts_of(info).affects & Affects.SPLIT))
 
 
 def validate_settings(values: Mapping[str, Any], needs: SemanticNeeds | None = None) -> HNLMSettings:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from recbole_hnlm.config import Config
 
-__all__ = ["SEMANTIC_ROOMS", "TRAINING_ROOMS", "Cell", "cell_id", "code_digest"]
+__all__ = ["SEMANTIC_ROOMS", "TRAINING_ROOMS", "Cell", "cell_id", "code_digest", "safe_name", "settings_that_count"]
 
 # RecBole's keys that say where things are, what they run on and what is shown: no part of what a cell computes. Of ours, the
 # fields say it themselves.
@@ -73,18 +73,28 @@ class Cell:
 
 
 def cell_id(config: Config, method: Method, seed: int, split_seed: int) -> str:
-    """Return ``<model>-<sampler>-s<seed>-<digest of every setting that the result depends on>-<digest of the code>``.
+    """Return ``<model>-<sampler>-s<seed>-<digest of every setting that the result depends on>-<digest of the code>``."""
+    content = {**settings_that_count(config), "model": method.runs, "seed": seed, "split_seed": split_seed}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    name = "-".join(part for part in (method.model, method.sampler, f"s{seed}") if part)
+    return f"{safe_name(name)}-{digest}-{code_digest(config)}"
 
-    Folders, devices and what is shown are left out, so that a cell of another machine fits, and our keys where nothing in the
+
+def safe_name(text: str) -> str:
+    """Return a text as a file name: other characters than letters, digits, ``_`` and ``-`` become ``_``."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", text)
+
+
+def settings_that_count(config: Config) -> dict[str, Any]:
+    """Return the keys that a run's numbers depend on, but for its seeds, as plain values.
+
+    Folders, devices and what is shown are left out, so that a run of another machine fits, and our keys where nothing in the
     run reads them: another LLM leaves the baselines as they are.
     """
     left_out = _RECBOLES_WITHOUT_EFFECT | {*setting_names()} - read_keys(config.model_class, config.settings).keys()
     left_out |= {*keys_affecting(Affects.SPLIT)}
-    keys = {key: value for key, value in config.final_config_dict.items() if key not in left_out}
-    content = {**plain(keys), "model": method.runs, "seed": seed, "split_seed": split_seed}
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-    name = "-".join(part for part in (method.model, method.sampler, f"s{seed}") if part)
-    return f"{re.sub(r'[^A-Za-z0-9_-]+', '_', name)}-{digest}-{code_digest(config)}"
+    keys: dict[str, Any] = plain({key: value for key, value in config.final_config_dict.items() if key not in left_out})
+    return keys
 
 
 def code_digest(config: Config) -> str:

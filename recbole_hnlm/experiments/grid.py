@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from recbole_hnlm.experiments.space import Space
 from recbole_hnlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from recbole_hnlm.experiments.cells import Cell
     from recbole_hnlm.experiments.methods import Method
+    from recbole_hnlm.experiments.space import Dimension
 
-__all__ = ["Choice", "GridKey", "choose", "edge_note", "grid_note", "parse_grid", "point_text", "points_of"]
+__all__ = ["Choice", "GridKey", "edge_note", "grid_note", "parse_grid", "parse_scoped", "point_text", "points_of"]
 
 
 class GridKey(NamedTuple):
@@ -31,19 +33,19 @@ class GridKey(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What the grid found for a row.
+    """What a search found for a row.
 
     Attributes:
         point: key to the chosen value.
-        scores: each point's key and values as text, to its validation score; None where its cell failed.
+        scores: each point's key and values as text, to its validation score; None where its trial failed.
     """
 
-    point: dict[str, str]
+    point: dict[str, Any]
     scores: dict[str, float | None]
 
     @property
     def failed(self) -> list[str]:
-        """Points whose cell failed, as text."""
+        """Points whose trial failed, as text."""
         return [point for point, score in self.scores.items() if score is None]
 
 
@@ -89,33 +91,20 @@ def points_of(grid: Sequence[GridKey], method: Method) -> list[dict[str, str]]:
     return [dict(zip(chosen, values, strict=True)) for values in product(*chosen.values())]
 
 
-def point_text(point: Mapping[str, str]) -> str:
-    """Write a point as a user would: ``learning_rate=0.002, n_layers=3``."""
-    return ", ".join(f"{key}={value}" for key, value in point.items())
+def point_text(point: Mapping[str, Any]) -> str:
+    """Write a point as a user would: ``learning_rate=0.002, n_layers=3``; drawn numbers with four digits."""
+    return ", ".join(f"{key}={f'{value:.4g}' if isinstance(value, float) else value}" for key, value in point.items())
 
 
-def choose(trials: Sequence[tuple[dict[str, str], Cell]], scores: Mapping[str, float], failed: Sequence[str]) -> Choice | None:
-    """Choose a row's point: the highest validation score, the first of equals.
-
-    Args:
-        trials: point and cell, in the order of the grid.
-        scores: cell id to its best validation score, for finished cells.
-        failed: ids of cells that were run and failed.
-
-    Returns:
-        The choice; a single point is one at once, without a score; None while a point is neither finished nor failed, or where
-        all failed.
-    """
-    if len(trials) == 1:
-        return Choice(trials[0][0], {})
-    if any(cell.id not in scores and cell.id not in failed for _, cell in trials):
-        return None
-    finished = [(scores[cell.id], point) for point, cell in trials if cell.id in scores]
-    if not finished:
-        return None
-    best = max(score for score, _ in finished)
-    point = next(point for score, point in finished if score == best)
-    return Choice(point, {point_text(point): scores.get(cell.id) for point, cell in trials})
+def parse_scoped(space: Space, method: Method) -> Space:
+    """Return a space's keys that concern a row; ``MODEL.KEY`` and ``SAMPLER.KEY`` are for rows of these, before ``KEY``."""
+    own: dict[str, Dimension] = {}
+    for scoped in (False, True):
+        for dimension in space.dimensions:
+            scope, dot, key = dimension.key.rpartition(".")
+            if bool(dot) == scoped and scope in {"", method.model, method.sampler}:
+                own[key] = replace(dimension, key=key)
+    return Space(tuple(own.values()), space.source)
 
 
 def grid_note(grid: Sequence[GridKey], valid_metric: str) -> str:
@@ -127,7 +116,7 @@ def grid_note(grid: Sequence[GridKey], valid_metric: str) -> str:
     )
 
 
-def edge_note(grid: Sequence[GridKey], points: Mapping[str, Mapping[str, str]]) -> list[str]:
+def edge_note(grid: Sequence[GridKey], points: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Say which rows chose the lowest or highest of a key's numbers, so that a wider grid may suit them better.
 
     Args:

@@ -17,7 +17,7 @@ from recbole_hnlm.utils.values import split_argv
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["PlanRequest", "grid_of", "make_plan", "make_trials"]
+__all__ = ["PlanRequest", "Row", "grid_of", "make_plan", "make_rows"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class PlanRequest:
         config_files: YAML files.
         grid: ``KEY=V1,V2`` of each key that rows are tuned over.
         argv: ``--key=value`` for all cells and ``--MODEL.key=value`` for those of one model.
+        tune: ``shipped``, or a file in RecBole's ``hyper.test`` format, over which every row is tuned.
+        allow_llm_keys: let keys be tuned that ask the LLM again.
     """
 
     models: tuple[str, ...]
@@ -43,6 +45,8 @@ class PlanRequest:
     config_files: tuple[str, ...]
     argv: tuple[str, ...]
     grid: tuple[str, ...] = ()
+    tune: str | None = None
+    allow_llm_keys: bool = False
 
 
 class _Frame(NamedTuple):
@@ -113,7 +117,7 @@ def grid_of(request: PlanRequest) -> list[GridKey]:
     return _grid(request, resolve_methods(request.models, request.samplers))
 
 
-def _cells(request: PlanRequest, frame: _Frame, method: Method, point: Mapping[str, str], seeds: Sequence[int]) -> list[Cell]:
+def _cells(request: PlanRequest, frame: _Frame, method: Method, point: Mapping[str, Any], seeds: Sequence[int]) -> list[Cell]:
     keys = _keys(method, frame.shared, frame.scoped, point)
     config, cells = _config(request, method, keys), []
     method = replace(method, role=role_of(config))
@@ -126,28 +130,64 @@ def _cells(request: PlanRequest, frame: _Frame, method: Method, point: Mapping[s
     return cells
 
 
-def make_trials(request: PlanRequest) -> dict[str, list[tuple[dict[str, str], Cell]]]:
-    """Return the cells that tune each row: every point of its grid with the first seed, by the row's label.
+@dataclass(frozen=True)
+class Row:
+    """A row that is to be tuned, with the first seed.
+
+    Attributes:
+        method: the row.
+        keys: what its trials have in common: the command line's keys for this model, the method's, and the split's seed.
+        seed: the first one.
+        given: keys of the command line that concern it.
+        request: what the command line says.
+    """
+
+    method: Method
+    keys: dict[str, Any]
+    seed: int
+    given: frozenset[str]
+    request: PlanRequest
+
+    def config(self, point: Mapping[str, Any]) -> Config:
+        """Build the configuration of a point.
+
+        Raises:
+            ConfigError: a value that the model does not take.
+        """
+        return _config(self.request, self.method, {**self.keys, **point, **self.method.keys})
+
+    def identity(self, point: Mapping[str, Any]) -> str:
+        """Return an id that two points share exactly where the row does not read what differs.
+
+        Raises:
+            ConfigError: a value that the model does not take.
+        """
+        return cell_id(self.config(point), self.method, self.seed, int(self.keys["split_seed"]))
+
+
+def make_rows(request: PlanRequest) -> list[Row]:
+    """Return the rows of the table for tuning.
 
     Raises:
-        ConfigError: as :func:`make_plan`, at any point of the grid.
+        ConfigError: as :func:`make_plan`.
     """
-    frame = _frame(request)
-    trials: dict[str, list[tuple[dict[str, str], Cell]]] = {}
+    frame, rows = _frame(request), []
+    seed = frame.seeds[0]
+    split_seed = seed if request.vary_split or frame.split is None else frame.split
     for method in frame.methods:
-        points = [(point, _cells(request, frame, method, point, frame.seeds[:1])[0]) for point in points_of(frame.grid, method)]
-        # Points that differ in keys which the row does not read are one.
-        trials[method.label] = [*{cell.id: (point, cell) for point, cell in reversed(points)}.values()][::-1]
-    return trials
+        own = frame.scoped.get(method.model, {})
+        keys = {**_keys(method, frame.shared, frame.scoped, {}), "seed": seed, "split_seed": split_seed}
+        rows.append(Row(method, keys, seed, frozenset({*frame.shared, *own}), request))
+    return rows
 
 
-def make_plan(request: PlanRequest, points: Mapping[str, Mapping[str, str]] | None = None) -> list[Cell]:
+def make_plan(request: PlanRequest, points: Mapping[str, Mapping[str, Any]] | None = None) -> list[Cell]:
     """Return every cell of the table, checked before any work: seeds inside methods, in the order of the lists.
 
     Args:
         request: what the command line says.
-        points: by a row's label, the point of the grid that it takes; rows that are not in it have no cells. None where there
-            is no grid.
+        points: by a row's label, the point that tuning chose; rows that are not in it have no cells. None where nothing is
+            tuned.
 
     Raises:
         ConfigError: anything that is wrong with names, keys or values, with the method it is wrong for.
@@ -162,7 +202,7 @@ def make_plan(request: PlanRequest, points: Mapping[str, Mapping[str, str]] | No
 
 
 def _keys(
-    method: Method, shared: Mapping[str, Any], scoped: Mapping[str, Mapping[str, Any]], point: Mapping[str, str]
+    method: Method, shared: Mapping[str, Any], scoped: Mapping[str, Mapping[str, Any]], point: Mapping[str, Any]
 ) -> dict[str, Any]:
     return {**shared, **scoped.get(method.model, {}), **point, **method.keys}
 

@@ -27,7 +27,7 @@ from recbole_hnlm.utils.logger import quiet_recbole
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["main", "run_cell"]
+__all__ = ["end_with_parent", "main", "run_cell"]
 
 _LOGGER = logging.getLogger("recbole_hnlm")
 
@@ -86,7 +86,7 @@ def _can_continue(last: Path) -> bool:
     return True
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Wait for the end of standard input, which the parent holds open while it lives, and end this process."""
     while os.read(0, 1):
         pass
@@ -105,7 +105,7 @@ def main(argv: Sequence[str]) -> int:
     quiet_recbole()
     try:
         cell = Cell.from_json(json.loads(sys.stdin.readline()))
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        threading.Thread(target=end_with_parent, daemon=True).start()
         run_cell(Path(argv[0]), cell, int(argv[1]))
     except HNLMError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
