@@ -23,6 +23,7 @@ import torch
 from recbole_hnlm.trainer.checkpoint_checks import SEAL, check_content, state_digest
 from recbole_hnlm.utils.errors import ArtifactError
 from recbole_hnlm.utils.files import replacing
+from recbole_hnlm.utils.values import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,7 +111,9 @@ def decode(value: Any) -> Any:
     if kind in {"list", "tuple"}:
         items = [decode(item) for item in value["items"]]
         return tuple(items) if kind == "tuple" else items
-    raise ArtifactError(f"the checkpoint holds a value of unknown kind {kind!r}: it was written by a newer version")
+    raise ArtifactError(
+        f"the checkpoint holds a value of unknown kind {shown(kind)}: it was written by a newer version; train again"
+    )
 
 
 def rng_state() -> dict[str, Any]:
@@ -165,9 +168,11 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
         with zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()
     except _DAMAGED_ZIP as error:
-        raise ArtifactError(f"checkpoint {file} is truncated or not a PyTorch checkpoint: {error}; train again") from error
+        raise ArtifactError(
+            f"checkpoint {file} is truncated or not a PyTorch checkpoint: {shown(str(error))}; train again"
+        ) from error
     if damaged is not None:
-        raise ArtifactError(f"checkpoint {file} is damaged: the checksum of {damaged} is wrong; train again")
+        raise ArtifactError(f"checkpoint {file} is damaged: the checksum of {shown(damaged)} is wrong; train again")
     try:
         content = torch.load(file, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
@@ -176,11 +181,11 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
             "train again through recbole-hnlm"
         ) from error
     except _UNREADABLE as error:
-        raise ArtifactError(f"checkpoint {file} cannot be read: {' '.join(str(error).split())[:120]}; train again") from error
+        raise ArtifactError(f"checkpoint {file} cannot be read: {shown(str(error))}; train again") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise ArtifactError(
-            f"checkpoint {file} has format {str(found)[:80]!r}, expected {FORMAT!r}: it is not of this version; train again"
+            f"checkpoint {file} has format {shown(found)}, expected {FORMAT!r}: it is not of this version; train again"
         )
     check_content(content, file)
     return content
@@ -196,7 +201,7 @@ def restoring(path: str | Path, what: str) -> Iterator[None]:
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        reason = f"{type(error).__name__}: {shown(str(error))}"
         raise ArtifactError(f"checkpoint {path}: its {what} does not fit this run ({reason}); train again") from error
 
 

@@ -9,6 +9,7 @@ import torch
 
 from recbole_hnlm.config.checkpoint_keys import check_names
 from recbole_hnlm.utils.errors import ArtifactError
+from recbole_hnlm.utils.values import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -131,13 +132,13 @@ def check_content(content: Mapping[str, Any], file: Path) -> None:
         endless = endless or not_numbers(content["other_parameter"], "other_parameter", infinite=False)
         fits = state_digest(content) == content[SEAL]
     except (RecursionError, ValueError, RuntimeError) as error:
-        raise ArtifactError(f"checkpoint {file} is damaged: {str(error)[:80]}; train again") from error
+        raise ArtifactError(f"checkpoint {file} is damaged: {shown(str(error))}; train again") from error
     if endless is not None:
-        raise ArtifactError(f"checkpoint {file}: {endless[:80]} holds numbers that are not finite; train again")
+        raise ArtifactError(f"checkpoint {file}: the tensor {shown(endless)} holds numbers that are not finite; train again")
     if not fits:
         raise ArtifactError(
             f"checkpoint {file} is damaged or was edited: its weights and training state are not those that were written "
-            f"(their digest is not {content[SEAL][:12]}...); train again"
+            f"(their digest is not {shown(content[SEAL][:12])}...); train again"
         )
 
 

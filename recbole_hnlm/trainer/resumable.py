@@ -33,7 +33,7 @@ from recbole_hnlm.trainer.tensorboard import tensorboard_can_write
 from recbole_hnlm.trainer.text_weight import score_weights
 from recbole_hnlm.utils.errors import ArtifactError, HNLMError
 from recbole_hnlm.utils.files import replacing
-from recbole_hnlm.utils.values import plain
+from recbole_hnlm.utils.values import plain, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,7 @@ def read_resumable(path: str | Path, map_location: Any = "cpu") -> dict[str, Any
         )
     if (endless := not_numbers(checkpoint["optimizers"], "optimizers", infinite=True)) is not None:
         raise ArtifactError(
-            f"checkpoint {file}: {endless[:80]} holds numbers that are not finite: training had diverged; train again with a "
+            f"checkpoint {file}: the tensor {shown(endless)} holds numbers that are not finite: training had diverged; train again with a "
             "lower learning_rate"
         )
     best = best_beside(file)
@@ -103,7 +103,7 @@ class ResumableTraining:
     false_negatives: FalseNegativeCounter | None = None
 
     def __init__(self, config: Any, model: Any) -> None:
-        with recboles_metrics_only(config.final_config_dict), tensorboard_can_write(config):
+        with recboles_metrics_only(config.final_config_dict), tensorboard_can_write(self, config):
             super().__init__(config, model)  # type: ignore[call-arg]
         self.evaluator = MetricEvaluator(config)
         # RecBole caps eval_step before its trainer of models that are counted, not trained, sets its one epoch: Pop would
@@ -375,8 +375,8 @@ def _check_best(best: dict[str, Any], best_path: Path, last: dict[str, Any], pat
         name = wrong[0]
         expected = last["best_epoch"] if name == "epoch" else last.get(name)
         raise ArtifactError(
-            f"checkpoint {best_path} is not the best model of {path}: its {name} is {str(best.get(name))[:80]}, expected "
-            f"{str(expected)[:80]}; put the two files of one run next to each other"
+            f"checkpoint {best_path} is not the best model of {path}: its {name} is {shown(best.get(name))}, expected "
+            f"{shown(expected)}; put the two files of one run next to each other"
         )
 
 

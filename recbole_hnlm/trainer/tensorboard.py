@@ -23,10 +23,11 @@ def _may_write(folder: Path) -> bool:
 
 
 @contextmanager
-def tensorboard_can_write(config: Any) -> Iterator[None]:
+def tensorboard_can_write(trainer: Any, config: Any) -> Iterator[None]:
     """Let a trainer be made where the current directory cannot be written: TensorBoard's files then go below ``log_dir``.
 
     Args:
+        trainer: is made inside the block.
         config: read for ``log_dir``; ``checkpoint_dir`` is absolute inside the block, where the current directory is another.
     """
     if _may_write(_FOLDER if _FOLDER.is_dir() else Path()):
@@ -39,5 +40,8 @@ def tensorboard_can_write(config: Any) -> Iterator[None]:
     try:
         with chdir(log_dir):
             yield
+            trainer.tensorboard.close()
+        # A writer opens its file by the path that it was given, which is relative to the other directory.
+        trainer.tensorboard = type(trainer.tensorboard)(str(log_dir / trainer.tensorboard.log_dir))
     finally:
         config["checkpoint_dir"] = given
