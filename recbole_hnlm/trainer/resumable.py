@@ -69,8 +69,8 @@ def read_resumable(path: str | Path, map_location: Any = "cpu") -> dict[str, Any
         )
     if (endless := not_numbers(checkpoint["optimizers"], "optimizers", infinite=True)) is not None:
         raise ArtifactError(
-            f"checkpoint {file}: the tensor {shown(endless)} holds numbers that are not finite: training had diverged; train again with a "
-            "lower learning_rate"
+            f"checkpoint {file}: the tensor {shown(endless)} holds numbers that are not finite: training had diverged; "
+            "train again with a lower learning_rate"
         )
     best = best_beside(file)
     if not best.is_file():
