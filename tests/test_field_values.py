@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from recbole_hnlm.config import Config
+from recbole_hnlm.config.checks import LAUNCHER_KEYS
 from recbole_hnlm.config.intervals import parse_intervals
 from recbole_hnlm.data.loading import load_data
 from recbole_hnlm.utils.errors import ConfigError, DataError
@@ -173,6 +174,8 @@ WRONG = [
     # the environment
     ({"gpu_id": "x"}, "gpu_id: expected numbers of GPUs such as 0 or 0,1"),
     ({"state": "FOO"}, "state: expected one of DEBUG, INFO, WARNING, ERROR, CRITICAL, got 'FOO'"),
+    *(({"transform": value}, "transform: RecBole's transforms are for sequential models") for value in ([], {}, ["x"])),
+    *(({"gpu_id": value}, "gpu_id: expected numbers of GPUs") for value in ({}, ["x"], 1.5)),
     ({"transform": "mask_itemseq"}, "transform: RecBole's transforms are for sequential models"),
     *(({key: None}, f"{key}: expected a folder such as") for key in ("data_path", "checkpoint_dir")),
     *(({key: ""}, f"{key}: expected a folder such as") for key in ("data_path", "checkpoint_dir")),
@@ -194,6 +197,18 @@ def test_a_package_that_training_would_miss_is_named_before(tiny_keys, monkeypat
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "log_wandb needs the package wandb: pip install wandb" in refused(tiny_keys, {"log_wandb": True})
     assert "model NCL needs the package faiss: pip install faiss-cpu" in refused(tiny_keys, {}, model="NCL")
+
+
+@pytest.mark.parametrize("odd", [[], {}, [1], {"a": 1}, (), [[]], 1.5, True])
+def test_no_key_stumbles_over_a_value_of_another_type(tiny_keys, odd):
+    """Every key of RecBole's and ours, with lists and dictionaries where a word is expected."""
+    config = Config("BPR", "tiny", config_dict=tiny_keys)
+    names = set(config.final_config_dict) - LAUNCHER_KEYS - {"MODEL_TYPE", "MODEL_INPUT_TYPE", "device"}
+    for key in names:
+        try:
+            Config("BPR" if key != "model" else None, "tiny", config_dict={**tiny_keys, key: odd})
+        except ConfigError as error:
+            assert len(str(error)) < 6000
 
 
 def test_a_gpu_that_is_not_there_is_said(tiny_keys, caplog):

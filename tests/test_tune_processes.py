@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -122,19 +123,17 @@ def _programs():
 
 
 @pytest.fixture(scope="module")
-def postgresql(tmp_path_factory):
+def postgresql():
     """The URL of a PostgreSQL server of our own, on a socket in a new folder."""
     programs = _programs()
     if programs is None:
         pytest.skip("no PostgreSQL here: apt-get install postgresql")
     pytest.importorskip("psycopg", reason="the extra `storage` is not installed")
-    folder = tmp_path_factory.mktemp("pg")
-    # The server refuses to run as root.
+    # Not below pytest's folders, which are closed to other users: the server refuses to run as root.
+    folder = Path(tempfile.mkdtemp(prefix="hnlm-pg-"))
     as_user = []
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         as_user = ["runuser", "-u", "postgres", "--"]
-        for place in (folder, *folder.parents[:2]):
-            place.chmod(0o755)
         shutil.chown(folder, "postgres")
     data = folder / "data"
 
@@ -147,6 +146,7 @@ def postgresql(tmp_path_factory):
     call(programs / "pg_ctl", "-D", data, "-o", options, "-l", folder / "log", "-w", "start")
     yield f"postgresql+psycopg://tuner@/postgres?host={folder}"
     call(programs / "pg_ctl", "-D", data, "-m", "immediate", "stop")
+    shutil.rmtree(folder)
 
 
 @pytest.mark.services

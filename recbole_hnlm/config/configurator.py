@@ -217,7 +217,7 @@ class Config(RecBoleConfig):
     def _get_model_and_dataset(self, model: Any, dataset: Any) -> tuple[str, type[Any], str]:
         model = model if model is not None else self.external_config_dict.get("model")
         dataset = dataset if dataset is not None else self.external_config_dict.get("dataset")
-        absent = [name for name, value in (("model", model), ("dataset", dataset)) if value in {None, ""}]
+        absent = [name for name, value in (("model", model), ("dataset", dataset)) if not value and value != 0]
         if absent:
             raise ConfigError("; ".join(f"no {name} given: use --{name}=NAME or `{name}: NAME` in YAML" for name in absent))
         self._refuse_saved_imports()

@@ -44,6 +44,7 @@ _FOLDERS = ("data_path", "checkpoint_dir")
 _SWITCHES_WITHOUT_DEFAULT = frozenset({"normalize_all"})
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 _GPU = re.compile(r"-1|[0-9]+|(?:GPU|MIG)-[0-9A-Za-z/-]+")
+_NOTHING = (None, "")  # a tuple: values of keys need not be hashable
 _DISTRIBUTIONS = ("uniform", "popularity")
 _LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
 _CLIP_FORM = "a dictionary such as {'max_norm':5}"
@@ -92,11 +93,11 @@ def _environment_problems(external: Mapping[str, Any]) -> list[str]:
     problems = []
     gpus, state, transform = external.get("gpu_id"), external.get("state"), external.get("transform")
     names = gpus if isinstance(gpus, (list, tuple)) else str(gpus).split(",")
-    if gpus not in {None, ""} and not all(_GPU.fullmatch(str(name).strip()) for name in names):
+    if gpus not in _NOTHING and not all(_GPU.fullmatch(str(name).strip()) for name in names):
         problems.append(f"gpu_id: expected numbers of GPUs such as 0 or 0,1 (empty: none), got {shown(gpus)}")
     if state is not None and str(state).lower() not in _LEVELS:
         problems.append(f"state: expected one of {', '.join(level.upper() for level in _LEVELS)}, got {shown(state)}")
-    if transform not in {None, "", "equal"}:
+    if transform not in (*_NOTHING, "equal"):
         problems.append(f"transform: RecBole's transforms are for sequential models, got {shown(transform)}; leave it out")
     return problems
 
