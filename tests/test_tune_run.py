@@ -157,6 +157,7 @@ def test_the_key_that_matters_is_the_most_important(workdir, tiny_keys):
     best = yaml.safe_load((workdir / "out" / "best.yaml").read_text())
     assert (best["model"], best["dataset"], best["n_layers"]) == ("LightGCN", "tiny", 3)
     assert best["learning_rate"] == search.best().params["learning_rate"]
+    assert best["data_path"] == tiny_keys["data_path"]
     assert importances_of(Search(plan_of(workdir / "empty"))) == {}
 
 

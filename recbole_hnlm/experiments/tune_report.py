@@ -162,8 +162,9 @@ def best_yaml(search: Search, run: TrialRun, metric: str) -> str:
     best = search.best()
     assert best is not None  # noqa: S101 - the caller has seen it
     config = run.config(search.params(best), run.seeds[0])
-    given = config.to_saved()["given"]
-    left_out = {"split_seed"} - run.keys.keys()
+    # Folders too, which a checkpoint would leave out: the file is the user's own, for the same machine.
+    given = config.external_config_dict
+    left_out = {"model", "dataset", *({"split_seed"} - run.keys.keys())}
     keys = {key: value for key, value in given.items() if key not in left_out and key not in search.space.keys}
     chosen = {key: given.get(key, value) for key, value in search.params(best).items()}
     ended = [trial for trial in search.counted() if trial.state.is_finished()]
