@@ -62,10 +62,9 @@ def _file_part_problems(config: Mapping[str, Any]) -> list[str]:
         names = config.get(key)
         if _are_names(names) and any(set("/\\") & set(name) or ".." in name for name in names or ()):
             problems.append(f"{key}: expected parts of file names without / and .., got {shown(names)}")
-    if config.get("benchmark_filename") is not None and len(config["benchmark_filename"]) != 3:
-        problems.append(
-            f"benchmark_filename: expected three parts such as [train,valid,test], got {shown(config['benchmark_filename'])}"
-        )
+    parts = config.get("benchmark_filename")
+    if parts is not None and not (isinstance(parts, list) and len(parts) == 3):
+        problems.append(f"benchmark_filename: expected three parts such as [train,valid,test], got {shown(parts)}")
     if config.get("rm_dup_inter") not in _DUPLICATES:
         problems.append(f"rm_dup_inter: expected first, last or null, got {shown(config['rm_dup_inter'])}")
     return problems
