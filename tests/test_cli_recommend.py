@@ -84,6 +84,12 @@ def test_recommendations_are_written_in_every_format(call, wanted, workdir, suff
     assert [file.name for file in (workdir / "deep").iterdir()] == [f"recs.{suffix}"]
 
 
+@pytest.mark.parametrize("shown", [True, False])
+def test_the_bar_is_shown_only_where_it_is_wanted(call, workdir, shown):
+    _, _, err = call("recommend", "--all", "--topk=4", "--out=recs.csv", f"--show_progress={shown}")
+    assert ("recommendations:" in err) is shown
+
+
 def _read(file):
     if file.suffix == ".parquet":
         import pyarrow.parquet  # noqa: PLC0415 - an extra

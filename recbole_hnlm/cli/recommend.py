@@ -55,7 +55,8 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         raise DataError(f"--users: file {args.users} does not exist (looked for {Path(args.users).absolute()})")
     if args.topk < 1:
         raise ConfigError(f"--topk is {args.topk}, expected 1 or more")
-    recommender = Recommender(loaded_model(args.checkpoint, argv=tuple(rest)))
+    loaded = loaded_model(args.checkpoint, argv=tuple(rest))
+    recommender, shown = Recommender(loaded), bool(loaded.config["show_progress"])
     users = recommender.ids_of(None if args.all else args.user or _ids_in(Path(args.users)))
     if not len(users):
         raise DataError(f"--users: file {args.users} names no user: expected one id a line")
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     written = 0
     with (
         row_writer(args.out, recommender.columns) as append,
-        tqdm(total=len(users), desc="recommendations", unit="user", dynamic_ncols=True) as bar,
+        tqdm(total=len(users), desc="recommendations", unit="user", dynamic_ncols=True, disable=not shown) as bar,
     ):
         for batch in batches:
             append(batch)
