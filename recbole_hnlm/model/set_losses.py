@@ -4,7 +4,7 @@ All negatives of a batch are the same M items, so that their scores are one prod
 of the user's own items are left out. What every loss here needs of them is one number a row, the logarithm of a sum over the
 negatives, with a derivative of its own (:class:`_LogSum`): autograd keeps five matrices of B x M and passes over each.
 
-Symbols: B rows of the batch, M shared negatives, d the embedding size; c a score (a cosine or an inner product); t a temperature.
+Symbols: B rows of the batch, M shared negatives, d the embedding size; c a score (cosine or inner product); t a temperature.
 """
 
 from __future__ import annotations
