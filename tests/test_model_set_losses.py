@@ -9,6 +9,7 @@ from model_kit import NO_SEMANTICS, PLAIN, build, make_config, write_random
 
 from recbole_hnlm.config.settings import validate_settings
 from recbole_hnlm.data.training import TrainingInteractions
+from recbole_hnlm.finetune.teacher_training import _vectors_of
 from recbole_hnlm.model.set_losses import (
     Excluded,
     bilateral_softmax_loss,
@@ -359,6 +360,52 @@ def test_thresholds_are_refreshed_every_so_many_epochs_and_kept(workdir):
     assert torch.equal(other.loss_memory["thresholds"], seen[3])
     with pytest.raises(ArtifactError, match=r"thresholds of sl_at_k have shape \(3,\), expected \(\d+,\)"):
         other.loss_memory = {"thresholds": torch.zeros(3)}
+
+
+@pytest.mark.parametrize(
+    ("keys", "cosine"),
+    [
+        ({"rank_loss": "softmax"}, True),
+        ({"rank_loss": "softmax", "loss_score": "inner"}, False),
+        ({"rank_loss": "softmax", "score": "inner"}, False),
+        ({"rank_loss": "bpr"}, False),
+        ({"rank_loss": "bpr", "score": "cosine"}, True),
+    ],
+)
+def test_items_are_ranked_by_the_score_that_the_loss_reads_unless_a_key_says_otherwise(workdir, keys, cosine):
+    write_random(workdir)
+    _, model, *_ = build(make_config(workdir, **PLAIN, **keys))
+    model.eval()
+    users = torch.arange(1, 9)
+    with torch.no_grad():
+        user_all, item_all = model.propagate()
+    expected = user_all[users] @ item_all.t()
+    if cosine:
+        lengths = user_all[users].norm(dim=1)[:, None] * item_all.norm(dim=1)
+        expected = torch.where(lengths > 0, expected / lengths, 0.0)
+    found = model.full_sort_predict({"user_id": users}).view(8, -1)
+    assert torch.allclose(found, expected, atol=1e-6)
+    assert torch.allclose(
+        model.predict({"user_id": users, "item_id": users + 2}), expected[torch.arange(8), users + 2], atol=1e-6
+    )
+
+
+def test_a_teacher_that_ranks_by_cosine_gives_the_vectors_that_it_ranks_with(workdir):
+    write_random(workdir)
+    config = make_config(workdir, **PLAIN, rank_loss="softmax")
+    _, model, *_ = build(config)
+    users, items = _vectors_of(model, config)
+    assert torch.allclose(users[1:].norm(dim=1), torch.ones(len(users) - 1))
+    assert torch.allclose(items[1:].norm(dim=1), torch.ones(len(items) - 1))
+
+
+def test_samplers_that_remember_outputs_remember_them_unscaled(workdir):
+    write_random(workdir)
+    keys = {"rank_loss": "softmax", "negative_sampler": "srns", "num_candidates": 4}
+    _, model, *_ = build(make_config(workdir, **NO_SEMANTICS, **keys))
+    model.start_epoch(0)
+    with torch.no_grad():
+        assert torch.equal(model.negative_memory["users"][0], model.propagate()[0])
 
 
 def test_settings_refuse_what_cannot_be():

@@ -152,6 +152,13 @@ class HNLMSettings(
         return self._needs.ranks_with_texts
 
     @property
+    def ranks_by_cosine(self) -> bool:
+        """Whether items are ranked by the cosine of the outputs rather than by their inner product."""
+        if self.score == "auto":
+            return self.shares_negatives and self.loss_score == "cosine"
+        return self.score == "cosine"
+
+    @property
     def ranks_with_texts(self) -> bool:
         """Whether ranking items with the trained model reads text vectors of users and items."""
         return self._needs.ranks_with_texts or self.text_score != "none"

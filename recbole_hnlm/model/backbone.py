@@ -173,13 +173,17 @@ class PairwiseBackbone(GeneralRecommender):
         self._propagated = None
         return super().train(mode)
 
+    def scoring_vectors(self, user_all: torch.Tensor, item_all: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the vectors ``[U, d]`` and ``[I, d]`` whose inner products rank items: the outputs as they are."""
+        return user_all, item_all
+
     def propagate_for_scoring(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the embeddings without gradient: propagated once per evaluation, and anew in training mode."""
+        """Return :meth:`scoring_vectors` without gradient: propagated once per evaluation, and anew in training mode."""
         if self._propagated is None or self.training:
             with torch.no_grad():
                 user_all, item_all = self.propagate()
             # Without propagation the outputs are the parameters themselves.
-            self._propagated = (user_all.detach(), item_all.detach())
+            self._propagated = self.scoring_vectors(user_all.detach(), item_all.detach())
         return self._propagated
 
     def predict(self, interaction: Interaction) -> torch.Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 
 from recbole_hnlm.config.needs import SemanticNeeds
 from recbole_hnlm.config.settings import settings_of
@@ -188,12 +189,13 @@ class SampledPairwise(PairwiseBackbone):
             self._softmax.start_epoch(epoch, self._propagate_now)
 
     def _propagate_now(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Propagate as for scoring, whatever the mode, and leave the mode as it was."""
+        """Return the outputs without gradient as in evaluation, whatever the mode, and leave the mode as it was."""
         training = self.training
         self.eval()
-        propagated = self.propagate_for_scoring()
+        with torch.no_grad():
+            user_all, item_all = self.propagate()
         self.train(training)
-        return propagated
+        return user_all, item_all
 
     # --- counts and memory -----------------------------------------------------------------------------------------------
 
@@ -229,3 +231,11 @@ class SampledPairwise(PairwiseBackbone):
     def loss_memory(self, memory: Mapping[str, torch.Tensor]) -> None:
         if self._softmax is not None:
             self._softmax.recall(memory)
+
+    # --- scoring ---------------------------------------------------------------------------------------------------------
+
+    def scoring_vectors(self, user_all: torch.Tensor, item_all: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the outputs, of length 1 where the key ``score`` ranks by cosine."""
+        if not self.settings.ranks_by_cosine:
+            return user_all, item_all
+        return F.normalize(user_all, dim=1), F.normalize(item_all, dim=1)
