@@ -365,6 +365,8 @@ def test_keys_that_belong_to_the_machine():
             ["--text_score_weight=1.5"],
             "text_score_weight has no effect here: it is read with text_score mean or kernel",
         ),
+        ("HNLMBPR", ["--loss_negatives=9"], "it is read with rank_loss softmax or bsl or psl or sl_at_k, not bpr"),
+        ("HNLMBPR", ["--rank_loss=softmax", "--loss_at_k=9"], "it is read with rank_loss sl_at_k, not softmax"),
     ],
 )
 def test_a_key_that_nothing_reads_is_refused(model, argv, message):

@@ -38,6 +38,11 @@ for _name, _facts in _MODELS.items():
     globals()[f"Test{_name}"] = type(f"Test{_name}", (ModelConformance,), _body)
 
 
+class TestSoftmax(ModelConformance):
+    model = "HNLMLightGCN"
+    keys = _SMALL | {"rank_loss": "softmax", "loss_negatives": 64}
+
+
 class TestStockLightGCN(ModelConformance):
     model = "LightGCN"
 

@@ -82,6 +82,11 @@ class HNLMSettings(
 
     def _semantic_problems(self) -> list[str]:
         problems = []
+        if self.count_false_negatives and not self.reads_chosen_negative:
+            problems.append(
+                "count_false_negatives counts the negatives that negative_sampler chooses, and loss_hard_weight 0 leaves them "
+                "out of the loss; use --count_false_negatives=False or a loss_hard_weight above 0"
+            )
         if self.semantic_candidates and self.negative_route != "finetuned":
             problems.append(
                 "semantic_candidates needs negative_route finetuned, whose LLM represents items and pairs in one space"
@@ -111,6 +116,19 @@ class HNLMSettings(
         return in_training or self.ranks_with_texts
 
     @property
+    def sampler_in_use(self) -> str:
+        """Name of the negative sampler whose choice training reads.
+
+        A loss that leaves the chosen negative out still regularises one item a row besides the positive: a uniform one.
+        """
+        return self.negative_sampler if self.reads_chosen_negative else "uniform"
+
+    @property
+    def mixes(self) -> bool:
+        """Whether z_ui is mixed into a negative that the ranking loss reads."""
+        return self.mix_weight > 0 and self.reads_chosen_negative
+
+    @property
     def aligns(self) -> bool:
         """Whether the loss aligns embeddings with text vectors."""
         return self._needs.alignment and self.alignment_weight > 0
@@ -123,7 +141,7 @@ class HNLMSettings(
             f"alignment_weight {self.alignment_weight:g}": ("--alignment_weight=0", self.aligns),
             f"negative_sampler {self.negative_sampler}": (
                 "--negative_sampler=dns",
-                get_negative_sampler(self.negative_sampler).reads_text,
+                get_negative_sampler(self.sampler_in_use).reads_text,
             ),
         }
         return {name: option for name, (option, reads) in readers.items() if reads}
@@ -132,6 +150,13 @@ class HNLMSettings(
     def model_ranks_with_texts(self) -> bool:
         """Whether the model's own scores read text vectors of users and items."""
         return self._needs.ranks_with_texts
+
+    @property
+    def ranks_by_cosine(self) -> bool:
+        """Whether items are ranked by the cosine of the outputs rather than by their inner product."""
+        if self.score == "auto":
+            return self.shares_negatives and self.loss_score == "cosine"
+        return self.score == "cosine"
 
     @property
     def ranks_with_texts(self) -> bool:
@@ -146,12 +171,13 @@ class HNLMSettings(
     @property
     def uses_semantic_candidates(self) -> bool:
         """Whether real items near z_ui join the candidates."""
-        return self._needs.pairs and self.negative_route == "finetuned" and self.semantic_candidates > 0
+        wanted = self.semantic_candidates > 0 and self.reads_chosen_negative
+        return self._needs.pairs and self.negative_route == "finetuned" and wanted
 
     @property
     def uses_pair_vectors(self) -> bool:
         """Whether the loss reads z_ui."""
-        return self._needs.pairs and self.negative_route != "none" and max(self.mix_weight, self.contrast_weight) > 0
+        return self._needs.pairs and self.negative_route != "none" and (self.mixes or self.contrast_weight > 0)
 
 
 def setting_names() -> tuple[str, ...]:

@@ -63,7 +63,7 @@ class HNLMTrainDataLoader(TrainDataLoader):
             ConfigError: if RecBole's own negative sampling keys ask for what only our keys can do.
         """
         settings = settings_of(config)
-        self._negatives = get_negative_sampler(settings.negative_sampler)
+        self._negatives = get_negative_sampler(settings.sampler_in_use)
         self._num_candidates = settings.num_candidates if self._negatives.needs_candidates else 1
         self._worker_seed: int | None = None
         _carry_semantic_rows(dataset)

@@ -171,9 +171,9 @@ def _vectors_of(model: Any, config: Config) -> tuple[torch.Tensor, torch.Tensor]
 
 
 def _named_vectors(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find the vectors behind the scores just made: ours propagate, RecBole's graph models keep them, others have tables."""
-    if hasattr(model, "propagate"):
-        return model.propagate()
+    """Find the vectors behind the scores just made: ours name them, RecBole's graph models keep them, others have tables."""
+    if hasattr(model, "propagate_for_scoring"):
+        return model.propagate_for_scoring()  # of length 1 where the model ranks by cosine
     if getattr(model, "restore_user_e", None) is not None:
         return model.restore_user_e, model.restore_item_e
     return model.user_embedding.weight, model.item_embedding.weight

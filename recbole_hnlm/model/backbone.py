@@ -115,7 +115,7 @@ class PairwiseBackbone(GeneralRecommender):
         e_i, e_j = propagated.item_all.index_select(0, torch.cat([positives, chosen.items])).chunk(2)  # [B, d] each
         e_j, terms = self.negative_terms(interaction, chosen, e_u, e_i, e_j)
         parts = {
-            "rank": self.ranking_loss((e_u * e_i).sum(dim=1), (e_u * e_j).sum(dim=1)),
+            "rank": self.ranking_term(propagated, users, e_u, e_i, e_j),
             "reg": self.reg_weight * self.regularization(propagated, users, positives, chosen.items),
             **terms,
             **self.auxiliary_terms(propagated, users, positives),
@@ -148,6 +148,20 @@ class PairwiseBackbone(GeneralRecommender):
         """Return the weighted terms of the loss that read texts by name, scalars; none here. Ids are ``[B]``."""
         return {}
 
+    def ranking_term(
+        self, propagated: Propagated, users: torch.Tensor, e_u: torch.Tensor, e_i: torch.Tensor, e_j: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the ranking term of a batch, a scalar: :meth:`ranking_loss` of inner products.
+
+        Args:
+            propagated: the step's outputs.
+            users: internal user ids, int64 ``[B]``.
+            e_u: outputs of the users, ``[B, d]``.
+            e_i: outputs of the positives, ``[B, d]``.
+            e_j: negative vectors of :meth:`negative_terms`, ``[B, d]``.
+        """
+        return self.ranking_loss((e_u * e_i).sum(dim=1), (e_u * e_j).sum(dim=1))
+
     def ranking_loss(self, positive_scores: torch.Tensor, negative_scores: torch.Tensor) -> torch.Tensor:
         """Return the ranking loss of scores ``[B]``, a scalar: BPR."""
         return bpr_loss(positive_scores, negative_scores)
@@ -159,13 +173,17 @@ class PairwiseBackbone(GeneralRecommender):
         self._propagated = None
         return super().train(mode)
 
+    def scoring_vectors(self, user_all: torch.Tensor, item_all: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the vectors ``[U, d]`` and ``[I, d]`` whose inner products rank items: the outputs as they are."""
+        return user_all, item_all
+
     def propagate_for_scoring(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the embeddings without gradient: propagated once per evaluation, and anew in training mode."""
+        """Return :meth:`scoring_vectors` without gradient: propagated once per evaluation, and anew in training mode."""
         if self._propagated is None or self.training:
             with torch.no_grad():
                 user_all, item_all = self.propagate()
             # Without propagation the outputs are the parameters themselves.
-            self._propagated = (user_all.detach(), item_all.detach())
+            self._propagated = self.scoring_vectors(user_all.detach(), item_all.detach())
         return self._propagated
 
     def predict(self, interaction: Interaction) -> torch.Tensor:

@@ -134,7 +134,7 @@ class HNLMMixin(SampledPairwise):
         own_u, own_i, own_j = (e_u, e_i, e_j) if everywhere else (e.index_select(0, places) for e in (e_u, e_i, e_j))
         if self.settings.contrast_weight > 0:
             contrast = contrast_loss(own_u, own_i, h, self.settings.contrast_temperature).sum() / len(rows)
-        if self.settings.mix_weight > 0:
+        if self.settings.mixes:
             mixed = mix_negative(own_j, h, self.settings.mix_weight)  # [M, d]
             e_j = mixed if everywhere else e_j.index_copy(0, places, mixed)
         return e_j, contrast

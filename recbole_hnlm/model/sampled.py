@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 
 from recbole_hnlm.config.needs import SemanticNeeds
 from recbole_hnlm.config.settings import settings_of
@@ -15,6 +16,7 @@ from recbole_hnlm.data.semantics import TextTables, vectors_of
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.model.backbone import PairwiseBackbone
 from recbole_hnlm.model.losses import bpr_loss, hinge_loss
+from recbole_hnlm.model.softmax_ranking import SoftmaxRanking
 from recbole_hnlm.negative_sampler.base import SamplerContext, SelectionInputs
 from recbole_hnlm.trainer.hnlm import HNLMTrainer
 from recbole_hnlm.utils.errors import ArtifactError
@@ -51,7 +53,7 @@ class SampledPairwise(PairwiseBackbone):
 
     uses_hnlm_data = True
     needs: ClassVar[SemanticNeeds] = SemanticNeeds()
-    training_only: ClassVar[tuple[str, ...]] = ("selector.", "negative_memory")
+    training_only: ClassVar[tuple[str, ...]] = ("selector.", "negative_memory", "loss_memory")
     trainer_class = HNLMTrainer
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -67,7 +69,7 @@ class SampledPairwise(PairwiseBackbone):
         self._seed = int(config["seed"])
         self.generator = torch.Generator().manual_seed(self._seed)
         self.on_negatives: Callable[[torch.Tensor, torch.Tensor], None] | None = None
-        sampler = get_negative_sampler(self.settings.negative_sampler)
+        sampler = get_negative_sampler(self.settings.sampler_in_use)
         self.reads_hops, self._reads_text = sampler.reads_hops, self.settings.reads_text_vectors
         self._texts: TextTables | None = None
         vectors = vectors_of(dataset)
@@ -87,6 +89,12 @@ class SampledPairwise(PairwiseBackbone):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(context.seed)
             self.selector = sampler.build(context)
+        self._softmax: SoftmaxRanking | None = None
+        if self.settings.shares_negatives:
+            training = TrainingInteractions.from_dataset(dataset)
+            self._softmax = SoftmaxRanking(self.settings, training, self.generator, self.device)
+            if self._softmax.memory():
+                self.other_parameter_name = [*self.other_parameter_name, "loss_memory"]
         if self.selector.memory():
             self.other_parameter_name = [*self.other_parameter_name, "negative_memory"]
         if self.selector.loss_name is not None:
@@ -157,8 +165,16 @@ class SampledPairwise(PairwiseBackbone):
             terms[self.selector.loss_name] = chosen.loss
         return e_j, terms
 
+    def ranking_term(
+        self, propagated: Propagated, users: torch.Tensor, e_u: torch.Tensor, e_i: torch.Tensor, e_j: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the loss of the key ``rank_loss``: of pairs, or of each positive against the batch's shared negatives."""
+        if self._softmax is None:
+            return super().ranking_term(propagated, users, e_u, e_i, e_j)
+        return self._softmax(propagated, users, e_u, e_i, e_j)
+
     def ranking_loss(self, positive_scores: torch.Tensor, negative_scores: torch.Tensor) -> torch.Tensor:
-        """Return the loss of the key ``rank_loss``."""
+        """Return the loss of pairs of the key ``rank_loss``."""
         if self.settings.rank_loss == "hinge":
             return hinge_loss(positive_scores, negative_scores, self.settings.margin)
         return bpr_loss(positive_scores, negative_scores)
@@ -169,14 +185,17 @@ class SampledPairwise(PairwiseBackbone):
         self.reset_counts()
         self.generator.manual_seed(self._seed + _EPOCH_STRIDE * epoch)
         self.selector.start_epoch(epoch, self._propagate_now)
+        if self._softmax is not None:
+            self._softmax.start_epoch(epoch, self._propagate_now)
 
     def _propagate_now(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Propagate as for scoring, whatever the mode, and leave the mode as it was."""
+        """Return the outputs without gradient as in evaluation, whatever the mode, and leave the mode as it was."""
         training = self.training
         self.eval()
-        propagated = self.propagate_for_scoring()
+        with torch.no_grad():
+            user_all, item_all = self.propagate()
         self.train(training)
-        return propagated
+        return user_all, item_all
 
     # --- counts and memory -----------------------------------------------------------------------------------------------
 
@@ -202,3 +221,21 @@ class SampledPairwise(PairwiseBackbone):
     @negative_memory.setter
     def negative_memory(self, memory: Mapping[str, torch.Tensor]) -> None:
         self.selector.recall(memory)
+
+    @property
+    def loss_memory(self) -> dict[str, torch.Tensor]:
+        """What the ranking loss remembers of earlier epochs; part of the checkpoint."""
+        return {} if self._softmax is None else self._softmax.memory()
+
+    @loss_memory.setter
+    def loss_memory(self, memory: Mapping[str, torch.Tensor]) -> None:
+        if self._softmax is not None:
+            self._softmax.recall(memory)
+
+    # --- scoring ---------------------------------------------------------------------------------------------------------
+
+    def scoring_vectors(self, user_all: torch.Tensor, item_all: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the outputs, of length 1 where the key ``score`` ranks by cosine."""
+        if not self.settings.ranks_by_cosine:
+            return user_all, item_all
+        return F.normalize(user_all, dim=1), F.normalize(item_all, dim=1)

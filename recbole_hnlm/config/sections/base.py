@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 __all__ = [
     "FINETUNED_ROUTE",
     "LLM_ROUTES",
+    "SHARED_NEGATIVES",
     "TEXT_ROUTE",
     "AtLeastOne",
     "NonNegative",
@@ -28,6 +29,7 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # NumPy's range
 TEXT_ROUTE = {"negative_route": ("text",)}
 FINETUNED_ROUTE = {"negative_route": ("finetuned",)}
 LLM_ROUTES = {"negative_route": ("text", "finetuned")}
+SHARED_NEGATIVES = {"rank_loss": ("softmax", "bsl", "psl", "sl_at_k")}
 
 
 class Section(BaseModel):

@@ -21,6 +21,13 @@ class EvaluationKeys(Section):
         Reader.EVERY_RUN,
         description="Users scored together in full ranking when eval_batch_size is not given.",
     )
+    score: Literal["auto", "inner", "cosine"] = key(
+        "auto",
+        Affects.EVALUATION,
+        Reader.OURS,
+        off=("auto", "inner"),
+        description="Score by which items are ranked: inner product, cosine, or (auto) the one that the ranking loss reads.",
+    )
     text_score: Literal["none", "mean", "kernel"] = key(
         "none",
         Affects.EVALUATION,

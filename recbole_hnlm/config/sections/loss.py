@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from recbole_hnlm.config.facts import Affects, Reader, key
-from recbole_hnlm.config.sections.base import LLM_ROUTES, AtLeastOne, NonNegative, Positive, Section, Share
+from recbole_hnlm.config.sections.base import LLM_ROUTES, SHARED_NEGATIVES, AtLeastOne, NonNegative, Positive, Section, Share
 
 __all__ = ["LossKeys"]
 
@@ -55,9 +55,74 @@ class LossKeys(Section):
         Reader.SEMANTIC,
         description="Unique users and items of a batch that enter the alignment at most.",
     )
-    rank_loss: Literal["bpr", "hinge"] = key("bpr", Affects.TRAINING, Reader.OURS, description="Ranking loss.")
+    rank_loss: Literal["bpr", "hinge", "softmax", "bsl", "psl", "sl_at_k"] = key(
+        "bpr",
+        Affects.TRAINING,
+        Reader.OURS,
+        description="Ranking loss: of a pair (bpr, hinge) or of a positive against many shared negatives (softmax, bsl, psl, "
+        "sl_at_k).",
+    )
     margin: NonNegative = key(
         0.3, Affects.TRAINING, Reader.OURS, when={"rank_loss": ("hinge",)}, description="Margin of the hinge loss."
+    )
+    loss_score: Literal["cosine", "inner"] = key(
+        "cosine",
+        Affects.TRAINING,
+        Reader.OURS,
+        when=SHARED_NEGATIVES,
+        description="Score in a loss of shared negatives: cosine or inner product.",
+    )
+    loss_temperature: Positive = key(
+        0.15,
+        Affects.TRAINING,
+        Reader.OURS,
+        when=SHARED_NEGATIVES,
+        description="Temperature of the sum over the shared negatives.",
+    )
+    loss_negatives: AtLeastOne = key(
+        512,
+        Affects.TRAINING,
+        Reader.OURS,
+        when=SHARED_NEGATIVES,
+        description="M uniform items, drawn anew in every step, that all rows of a batch share as negatives.",
+    )
+    loss_hard_weight: NonNegative = key(
+        1.0,
+        Affects.TRAINING,
+        Reader.OURS,
+        when=SHARED_NEGATIVES,
+        description="Weight of the negative that negative_sampler chose, one further term of the sum; 0 leaves it out.",
+    )
+    loss_positive_temperature: Positive = key(
+        0.15,
+        Affects.TRAINING,
+        Reader.OURS,
+        when={"rank_loss": ("bsl",)},
+        description="Temperature of the mean over a user's positives in bsl.",
+    )
+    psl_surrogate: Literal["relu", "tanh", "atan"] = key(
+        "relu",
+        Affects.TRAINING,
+        Reader.OURS,
+        when={"rank_loss": ("psl",)},
+        description="Function of the difference of scores that psl sums.",
+    )
+    loss_at_k: AtLeastOne = key(
+        20, Affects.TRAINING, Reader.OURS, when={"rank_loss": ("sl_at_k",)}, description="K of sl_at_k."
+    )
+    loss_weight_temperature: Positive = key(
+        1.0,
+        Affects.TRAINING,
+        Reader.OURS,
+        when={"rank_loss": ("sl_at_k",)},
+        description="Temperature of the weight by which sl_at_k prefers positives among the first K.",
+    )
+    loss_refresh_epochs: AtLeastOne = key(
+        5,
+        Affects.TRAINING,
+        Reader.OURS,
+        when={"rank_loss": ("sl_at_k",)},
+        description="Epochs between two estimates of each user's K-th score in sl_at_k.",
     )
     projector_hidden_size: AtLeastOne = key(
         128, Affects.TRAINING, Reader.SEMANTIC, description="Hidden width of the projector f from text to CF space."
@@ -65,3 +130,20 @@ class LossKeys(Section):
     projector_learning_rate: Positive | None = key(
         None, Affects.TRAINING, Reader.SEMANTIC, description="Learning rate of the projector; null uses learning_rate."
     )
+
+    @property
+    def shares_negatives(self) -> bool:
+        """Whether the ranking loss sets a positive against many negatives that the batch shares."""
+        return self.rank_loss in SHARED_NEGATIVES["rank_loss"]
+
+    @property
+    def reads_chosen_negative(self) -> bool:
+        """Whether the ranking loss reads the negative that ``negative_sampler`` chooses."""
+        return not self.shares_negatives or self.loss_hard_weight > 0
+
+    def section_problems(self) -> list[str]:
+        """SL@K looks for the K-th largest of at least K scores."""
+        problems = []
+        if self.rank_loss == "sl_at_k" and self.loss_at_k > self.loss_negatives:
+            problems.append(f"loss_at_k is {self.loss_at_k}, expected at most loss_negatives, {self.loss_negatives}")
+        return [*super().section_problems(), *problems]
