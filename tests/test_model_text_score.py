@@ -14,11 +14,13 @@ from recbole_hnlm.config import Config
 from recbole_hnlm.config.settings import validate_settings
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.model import text_scorer
+from recbole_hnlm.model.alpharec import AlphaRec
 from recbole_hnlm.model.directau import DirectAU
 from recbole_hnlm.model.hnlmlightgcn import HNLMLightGCN
 from recbole_hnlm.model.l3ae import L3AE
 from recbole_hnlm.model.text_scorer import TextScorer
 from recbole_hnlm.model.textgcn import TextGCN
+from recbole_hnlm.model.textgcnmlp import TextGCNMLP
 from recbole_hnlm.quick_start.runner import evaluate_checkpoint, run
 from recbole_hnlm.stages import session as stage_session
 from recbole_hnlm.trainer.text_weight import WEIGHTS
@@ -127,7 +129,7 @@ def with_texts(tmp_path, model=HNLMLightGCN, **keys):
 
 
 @pytest.mark.parametrize("form", ["mean", "kernel"])
-@pytest.mark.parametrize("model", [HNLMLightGCN, LightGCN, NeuMF, EASE, TextGCN, L3AE, DirectAU])
+@pytest.mark.parametrize("model", [HNLMLightGCN, LightGCN, NeuMF, EASE, TextGCN, L3AE, DirectAU, AlphaRec, TextGCNMLP])
 def test_the_whole_ranking_is_the_fusion(tmp_path, model, form):
     plain, fused = with_texts(tmp_path, model, text_score=form)
     users = torch.tensor([3, 9, 9])

@@ -30,6 +30,8 @@ _MODELS = {
     # The kit's texts are noise: many layers, and a small share, let the interactions speak.
     "TextGCN": {"learning_keys": {"n_layers": 8}},
     "L3AE": {"learning_keys": {"l3ae_share": 0.1, "l3ae_ridge": 5.0}},
+    "AlphaRec": {},
+    "TextGCNMLP": {},
     "DirectAU": {"learning_keys": {"epochs": 100, "gamma": 0.3}},
 }
 
