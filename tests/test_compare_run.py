@@ -102,7 +102,7 @@ def test_an_entry_can_have_samplers_of_its_own():
         (["BPR:dsn"], ["dns"], "models: there is no dsn"),
         (["BPR:"], ["dns"], "models: there is no ''"),
         (["BPR:dns:dns"], ["dns"], "models: BPR: dns is given twice"),
-        (["Pop:dns"], ["dns"], "Pop is RecBole's own and takes none"),
+        (["Pop:dns"], ["dns"], "Pop takes none of our"),
         (["BPR", "BPR:uniform"], ["dns"], "BPR is given twice"),
         (["BPR"], ["dsn"], "there is no dsn; the nearest valid one is dns"),
         (["BRP"], ["dns"], "no model is named 'BRP'"),

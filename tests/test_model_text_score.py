@@ -14,13 +14,20 @@ from recbole_hnlm.config import Config
 from recbole_hnlm.config.settings import validate_settings
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.model import text_scorer
+from recbole_hnlm.model.alpharec import AlphaRec
+from recbole_hnlm.model.directau import DirectAU
 from recbole_hnlm.model.hnlmlightgcn import HNLMLightGCN
+from recbole_hnlm.model.l3ae import L3AE
 from recbole_hnlm.model.text_scorer import TextScorer
+from recbole_hnlm.model.textgcn import TextGCN
+from recbole_hnlm.model.textgcnmlp import TextGCNMLP
 from recbole_hnlm.quick_start.runner import evaluate_checkpoint, run
 from recbole_hnlm.stages import session as stage_session
 from recbole_hnlm.trainer.text_weight import WEIGHTS
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError
+from recbole_hnlm.utils.registry import model_yaml
 from recbole_hnlm.utils.scores import fuse_scores, standardise_rows
+from recbole_hnlm.utils.values import load_yaml
 
 
 @pytest.mark.parametrize("known", [None, torch.ones(2, 3, dtype=torch.bool), torch.ones(1, 3, dtype=torch.bool)])
@@ -112,8 +119,9 @@ def test_a_hot_kernel_ranks_as_the_mean_does():
 def with_texts(tmp_path, model=HNLMLightGCN, **keys):
     """Build a model that ranks with texts, and the same without, of the same parameters and in evaluation mode."""
     write_random(tmp_path)
-    plain = build(make_config(tmp_path, model=model, **PLAIN), True)[1]
-    keys = {**PLAIN, "text_score": "kernel", "text_score_weight": 0.7, **keys}
+    own = {**load_yaml(model_yaml(model)), **PLAIN}
+    plain = build(make_config(tmp_path, model=model, **own), True)[1]
+    keys = {**own, "text_score": "kernel", "text_score_weight": 0.7, **keys}
     fused = build(make_config(tmp_path, model=model, **keys), True)[1]
     assert {name for name, _ in fused.named_parameters()} == {name for name, _ in plain.named_parameters()}
     fused.load_state_dict(plain.state_dict())
@@ -121,7 +129,7 @@ def with_texts(tmp_path, model=HNLMLightGCN, **keys):
 
 
 @pytest.mark.parametrize("form", ["mean", "kernel"])
-@pytest.mark.parametrize("model", [HNLMLightGCN, LightGCN, NeuMF, EASE])
+@pytest.mark.parametrize("model", [HNLMLightGCN, LightGCN, NeuMF, EASE, TextGCN, L3AE, DirectAU, AlphaRec, TextGCNMLP])
 def test_the_whole_ranking_is_the_fusion(tmp_path, model, form):
     plain, fused = with_texts(tmp_path, model, text_score=form)
     users = torch.tensor([3, 9, 9])

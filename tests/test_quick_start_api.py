@@ -390,7 +390,8 @@ def test_a_broken_file_of_items_costs_the_titles_and_not_the_recommendations(tra
 # --- embeddings -------------------------------------------------------------------------------------------------------------
 
 EXPORTED = ["BPR", "LightGCN", "NGCF", "SGL", "NCL", "SpectralCF", "HNLMLightGCN", "HNLMNGCF", "SimGCL", "KARLightGCN"]
-REFUSED = ["NeuMF", "EASE", "Pop", "MultiVAE", "DMF", "ENMF", "SimpleX"]
+EXPORTED += ["TextGCN", "AlphaRec", "DirectAU"]
+REFUSED = ["L3AE", "NeuMF", "EASE", "Pop", "MultiVAE", "DMF", "ENMF", "SimpleX"]
 
 
 def _untrained(folder, model, **keys):
@@ -418,9 +419,10 @@ def test_models_without_embeddings_are_refused_and_nothing_is_written(tmp_path, 
     assert not (tmp_path / "out").exists()
 
 
-def test_texts_in_the_ranking_are_no_inner_products(tmp_path):
-    loaded = _untrained(tmp_path, "HNLMLightGCN", text_score_weight=1.0)
-    with pytest.raises(ConfigError, match="export with --text_score_weight=0"):
+@pytest.mark.parametrize("model", ["HNLMLightGCN", "LightGCN"])
+def test_texts_in_the_ranking_are_no_inner_products(tmp_path, model):
+    loaded = _untrained(tmp_path, model, text_score="kernel", text_score_weight=1.0)
+    with pytest.raises(ConfigError, match=f"{model} ranks with texts at weight 1 .*export with --text_score=none"):
         export_embeddings(loaded, tmp_path / "out")
 
 

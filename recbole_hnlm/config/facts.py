@@ -55,6 +55,8 @@ class Reader(Enum):
 
     EVERY_RUN = "every model"
     OURS = "models that take recbole-hnlm's negative samplers"
+    TEXTS = "models that read texts, and any model that ranks with them (text_score)"
+    TEXT_MODELS = "models that read texts themselves"
     SEMANTIC = "HNLM models, whose loss has a semantic part"
 
 

@@ -17,9 +17,16 @@ class SemanticNeeds:
         alignment: it aligns embeddings with text vectors of users and items, at ``alignment_weight``.
         texts: it learns from text vectors of users and items at any setting.
         ranks_with_texts: its own scores read them too, so that it cannot rank without them.
+        texts_of_items_alone: of the texts it reads those of items, and nothing that is written of users.
     """
 
     pairs: bool = False
     alignment: bool = False
     texts: bool = False
     ranks_with_texts: bool = False
+    texts_of_items_alone: bool = False
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether it reads texts at any setting."""
+        return self.texts or self.ranks_with_texts

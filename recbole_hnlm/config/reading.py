@@ -35,8 +35,13 @@ def unread_keys(model_class: Any, values: Mapping[str, Any]) -> dict[str, str]:
     """
     facts = {name: facts_of(info) for name, info in HNLMSettings.model_fields.items()}
     readers = {Reader.EVERY_RUN}
-    if getattr(model_class, "uses_hnlm_data", False):
+    needs, is_ours = getattr(model_class, "needs", SemanticNeeds()), getattr(model_class, "uses_hnlm_data", False)
+    if is_ours:
         readers.add(Reader.OURS)
+    if is_ours or needs.reads_texts:
+        readers |= {Reader.TEXTS, Reader.TEXT_MODELS}
+    if values["text_score"] != "none":
+        readers.add(Reader.TEXTS)
     if has_semantic_part(model_class):
         readers.add(Reader.SEMANTIC)
     # Once, because it looks up every model there is, and a model of RecBole's leaves nearly all of our keys unread.

@@ -147,6 +147,16 @@ class HNLMSettings(
         return {name: option for name, (option, reads) in readers.items() if reads}
 
     @property
+    def model_reads_texts(self) -> bool:
+        """Whether the model reads text vectors at any setting, in training or for its own scores."""
+        return self._needs.reads_texts
+
+    @property
+    def reads_texts_of_users(self) -> bool:
+        """Whether what is written of users is read where texts are, and not those of items alone."""
+        return not self._needs.texts_of_items_alone
+
+    @property
     def model_ranks_with_texts(self) -> bool:
         """Whether the model's own scores read text vectors of users and items."""
         return self._needs.ranks_with_texts

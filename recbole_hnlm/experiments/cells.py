@@ -100,5 +100,6 @@ def settings_that_count(config: Config) -> dict[str, Any]:
 def code_digest(config: Config) -> str:
     """Return 12 hex digits over the source that a run executes; that of the LLM stages counts where the run reads vectors."""
     settings = config.settings
-    uses = settings.uses_semantics and (getattr(config.model_class, "uses_hnlm_data", False) or settings.ranks_with_texts)
+    reads = getattr(config.model_class, "uses_hnlm_data", False) or settings.model_reads_texts or settings.ranks_with_texts
+    uses = settings.uses_semantics and reads
     return source_digest((*TRAINING_ROOMS, *SEMANTIC_ROOMS) if uses else TRAINING_ROOMS)

@@ -57,7 +57,7 @@ def role_of(config: Config) -> Role:
     """
     settings = config.settings
     if not getattr(config.model_class, "uses_hnlm_data", False):
-        return "rival" if settings.ranks_with_texts else "baseline"
+        return "rival" if settings.ranks_with_texts or settings.model_reads_texts else "baseline"
     if settings.uses_pair_vectors or settings.uses_semantic_candidates or settings.aligns:
         return "hnlm"
     return "rival" if settings.uses_semantics else "baseline"
@@ -115,7 +115,7 @@ def resolve_methods(models: Sequence[str], samplers: Sequence[str]) -> list[Meth
         elif has_sampler:
             methods += [Method(model, name, model, {"negative_sampler": name}) for name in own]
         elif colon:
-            raise ConfigError(f"models: {model} is RecBole's own and takes none of our negative samplers; leave out :{listed}")
+            raise ConfigError(f"models: {model} takes none of our negative samplers; leave out :{listed}")
         else:
             methods.append(Method(model, None, model))
     return methods

@@ -65,11 +65,10 @@ def _tables(model: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
 
 
 def _refusal(model: Any) -> ConfigError:
-    settings = getattr(model, "settings", None)
-    if settings is not None and settings.text_score_weight > 0:
+    if weight := getattr(model, "text_weight", None):
         return ConfigError(
-            f"text_score_weight {settings.text_score_weight} adds texts to the ranking, which inner products of embeddings do "
-            "not give: export with --text_score_weight=0"
+            f"{type(model).__name__} ranks with texts at weight {weight:g} (text_score), which inner products of embeddings do "
+            "not give: export with --text_score=none"
         )
     return ConfigError(
         f"{type(model).__name__} does not score by inner products of one vector for each user and item, so it has no "

@@ -70,8 +70,8 @@ def _uses_hnlm_data(config: Config) -> bool:
 
 def kinds_of(config: Config, *, for_scoring: bool = False) -> tuple[StoreKind, ...]:
     """Kinds of vectors that a run's model reads when it trains and ranks, or when it only ranks items."""
-    only_ranks = for_scoring or not _uses_hnlm_data(config)
-    return kinds_for_scoring(config.settings) if only_ranks else kinds_needed(config.settings)
+    trains_on_them = _uses_hnlm_data(config) or config.settings.model_reads_texts
+    return kinds_needed(config.settings) if trains_on_them and not for_scoring else kinds_for_scoring(config.settings)
 
 
 def semantics_of(config: Config, train_data: Any, *, for_scoring: bool = False) -> Semantics | None:
@@ -92,7 +92,7 @@ def semantics_of(config: Config, train_data: Any, *, for_scoring: bool = False) 
 def attach_hnlm_data(config: Config, train_data: Any, semantics: Semantics | None) -> Any:
     """Attach the vectors to the training dataset and return the training loader that the model needs.
 
-    RecBole's own models keep RecBole's loader.
+    Models that take none of our negatives, RecBole's own among them, keep RecBole's loader.
     """
     attach_vectors(train_data._dataset, semantics.vectors if semantics else None)
     return build_train_loader(config, train_data) if _uses_hnlm_data(config) else train_data

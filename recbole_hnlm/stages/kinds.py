@@ -38,7 +38,7 @@ def kinds_needed(settings: HNLMSettings) -> tuple[StoreKind, ...]:
     The items' side of ``pairs`` comes with them, ``item_texts`` or ``finetuned_items``: ``recbole-hnlm show`` uses it to
     name the real items nearest to a hard negative.
     """
-    kinds: set[StoreKind] = set(_TEXT_KINDS[settings.alignment_source] if settings.reads_text_vectors else ())
+    kinds: set[StoreKind] = set(_text_kinds(settings) if settings.reads_text_vectors else ())
     kinds |= set(kinds_for_scoring(settings))
     if settings.uses_pair_vectors or settings.uses_semantic_candidates:
         kinds |= {"pairs", "finetuned_items" if settings.negative_route == "finetuned" else "item_texts"}
@@ -47,9 +47,15 @@ def kinds_needed(settings: HNLMSettings) -> tuple[StoreKind, ...]:
 
 def kinds_for_scoring(settings: HNLMSettings) -> tuple[StoreKind, ...]:
     """Kinds of vectors that ranking items with a trained model reads: none of the hard negatives', seldom any of the texts'."""
-    kinds = set(_TEXT_KINDS[settings.alignment_source] if settings.model_ranks_with_texts else ())
+    kinds = set(_text_kinds(settings) if settings.model_ranks_with_texts else ())
     in_ranking = ranking_kind(settings)
     return _in_order(kinds if in_ranking is None else kinds | {in_ranking})
+
+
+def _text_kinds(settings: HNLMSettings) -> tuple[StoreKind, ...]:
+    """Kinds of the texts of ``alignment_source``, the items' first."""
+    kinds = _TEXT_KINDS[settings.alignment_source]
+    return kinds if settings.reads_texts_of_users else kinds[:1]
 
 
 def _in_order(kinds: Collection[StoreKind]) -> tuple[StoreKind, ...]:

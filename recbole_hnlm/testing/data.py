@@ -82,11 +82,15 @@ def random_vectors(training: TrainingInteractions, dim: int = 12) -> SemanticVec
     draw = np.random.default_rng(0)
     users, items = np.ones(training.n_users, dtype=bool), np.ones(training.n_items, dtype=bool)
     users[0] = items[0] = False
+    pair_vectors = draw.normal(size=(len(training), dim)).astype(np.float16)
+    item_vectors = draw.normal(size=(training.n_items, dim)).astype(np.float32)
     return SemanticVectors(
-        pair_vectors=draw.normal(size=(len(training), dim)).astype(np.float16),
+        pair_vectors=pair_vectors,
         pair_rows=np.arange(len(training), dtype=np.int64),
-        item_vectors=draw.normal(size=(training.n_items, dim)).astype(np.float32),
+        item_vectors=item_vectors,
         item_mask=items,
+        ranking_vectors=item_vectors,
+        ranking_mask=items,
         user_vectors=draw.normal(size=(training.n_users, dim)).astype(np.float32),
         user_mask=users,
     )

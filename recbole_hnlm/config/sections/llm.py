@@ -21,7 +21,7 @@ class LLMKeys(Section):
     llm_backend: Literal["transformers", "openai"] = key(
         "transformers",
         Affects.LLM,
-        Reader.OURS,
+        Reader.TEXTS,
         when=LLM_ROUTES,
         place=True,
         description="Who runs the LLM: this process (transformers) or an OpenAI-compatible server (openai).",
@@ -29,7 +29,7 @@ class LLMKeys(Section):
     llm_model: str = key(
         "smollm2",
         Affects.LLM,
-        Reader.OURS,
+        Reader.TEXTS,
         when=LLM_ROUTES,
         place=True,
         description="smollm2 (embedded), a folder, a hub id, or the name a server serves.",
@@ -37,7 +37,7 @@ class LLMKeys(Section):
     llm_revision: str | None = key(
         None,
         Affects.LLM,
-        Reader.OURS,
+        Reader.TEXTS,
         when=LLM_ROUTES,
         place=True,
         description="Revision of a hub model; null takes the default branch.",
@@ -45,7 +45,7 @@ class LLMKeys(Section):
     llm_base_url: str | None = key(
         None,
         Affects.NOTHING,
-        Reader.OURS,
+        Reader.TEXTS,
         when=_SERVER,
         place=True,
         description="Address of the server of llm_backend openai, such as http://localhost:8000/v1; several, with commas "
@@ -54,65 +54,65 @@ class LLMKeys(Section):
     llm_api_key_env: str = key(
         "OPENAI_API_KEY",
         Affects.NOTHING,
-        Reader.OURS,
+        Reader.TEXTS,
         when=_SERVER,
         place=True,
         description="Name of the environment variable that holds the server's key.",
     )
     llm_quantization: Literal["none", "4bit", "8bit"] = key(
-        "none", Affects.LLM, Reader.OURS, when=LLM_ROUTES, description="Load the LLM's weights in 4 or 8 bits."
+        "none", Affects.LLM, Reader.TEXTS, when=LLM_ROUTES, description="Load the LLM's weights in 4 or 8 bits."
     )
     llm_dtype: Literal["auto", "bfloat16", "float16", "float32"] = key(
-        "auto", Affects.LLM, Reader.OURS, when=LLM_ROUTES, description="Compute type of the LLM."
+        "auto", Affects.LLM, Reader.TEXTS, when=LLM_ROUTES, description="Compute type of the LLM."
     )
     llm_trust_remote_code: bool = key(
-        False, Affects.NOTHING, Reader.OURS, when=LLM_ROUTES, place=True, description="Run code that comes with a hub model."
+        False, Affects.NOTHING, Reader.TEXTS, when=LLM_ROUTES, place=True, description="Run code that comes with a hub model."
     )
     llm_batch_size: AtLeastOne = key(
-        128, Affects.NOTHING, Reader.OURS, when=_IN_PROCESS, description="Prompts that are generated together (transformers)."
+        128, Affects.NOTHING, Reader.TEXTS, when=_IN_PROCESS, description="Prompts that are generated together (transformers)."
     )
     llm_concurrency: AtLeastOne = key(
-        16, Affects.NOTHING, Reader.OURS, when=_SERVER, description="Requests in flight at once, over all servers (openai)."
+        16, Affects.NOTHING, Reader.TEXTS, when=_SERVER, description="Requests in flight at once, over all servers (openai)."
     )
     llm_timeout: Positive = key(
-        120.0, Affects.NOTHING, Reader.OURS, when=_SERVER, description="Seconds that one whole answer of a server may take."
+        120.0, Affects.NOTHING, Reader.TEXTS, when=_SERVER, description="Seconds that one whole answer of a server may take."
     )
     llm_thinking_tokens: Annotated[int, Field(ge=0)] = key(
         0,
         Affects.NOTHING,
-        Reader.OURS,
+        Reader.TEXTS,
         when=_SERVER,
         description="Tokens that a model which thinks before it replies gets in addition to the reply's (openai).",
     )
     llm_max_retries: Annotated[int, Field(ge=0)] = key(
-        4, Affects.NOTHING, Reader.OURS, when=_SERVER, description="Times a failed request to a server is sent again."
+        4, Affects.NOTHING, Reader.TEXTS, when=_SERVER, description="Times a failed request to a server is sent again."
     )
     llm_reply_attempts: AtLeastOne = key(
         2,
         Affects.REPLIES,
-        Reader.OURS,
+        Reader.TEXTS,
         when=LLM_ROUTES,
         description="Times a prompt is asked until its reply is valid; then it counts as missing.",
     )
     llm_temperature: NonNegative = key(
-        0.0, Affects.REPLIES, Reader.OURS, when=LLM_ROUTES, description="Sampling temperature of profiles; 0 decodes greedily."
+        0.0, Affects.REPLIES, Reader.TEXTS, when=LLM_ROUTES, description="Sampling temperature of profiles; 0 decodes greedily."
     )
     negative_temperature: NonNegative = key(
         0.7,
         Affects.REPLIES,
-        Reader.OURS,
+        Reader.TEXTS,
         when=TEXT_ROUTE,
         description="Sampling temperature of hard negatives; 0 decodes greedily.",
     )
     llm_seed: Seed = key(
         0,
         Affects.REPLIES,
-        Reader.OURS,
+        Reader.TEXTS,
         when=LLM_ROUTES,
         description="Seed of sampling and of the choice of pairs; independent of RecBole's seed.",
     )
     max_missing_share: Share = key(
-        0.05, Affects.NOTHING, Reader.OURS, description="Share of missing replies above which a stage fails."
+        0.05, Affects.NOTHING, Reader.TEXTS, description="Share of missing replies above which a stage fails."
     )
 
     def section_problems(self) -> list[str]:
@@ -133,23 +133,23 @@ class PromptKeys(Section):
     profile_history_length: AtLeastOne = key(
         6,
         Affects.REPLIES | Affects.QUOTES | Affects.QUERY,
-        Reader.OURS,
+        Reader.TEXTS,
         when=LLM_ROUTES,
         description="Training items that a user's prompt shows at most.",
     )
     profile_items: Literal["needed", "all"] = key(
         "needed",
         Affects.REPLIES,
-        Reader.OURS,
+        Reader.TEXTS,
         when=LLM_ROUTES,
         description="Items that get a profile: needed (those that a chosen pair or the alignment reads) or all.",
     )
     profile_max_words: Annotated[int, Field(ge=1, le=100)] = key(
-        15, Affects.REPLIES, Reader.OURS, when=LLM_ROUTES, description="Words of a profile's summarization at most."
+        15, Affects.REPLIES, Reader.TEXTS, when=LLM_ROUTES, description="Words of a profile's summarization at most."
     )
     reasoning_max_words: AtLeastOne = key(
-        5, Affects.REPLIES, Reader.OURS, when=LLM_ROUTES, description="Words of a reply's reasoning at most."
+        5, Affects.REPLIES, Reader.TEXTS, when=LLM_ROUTES, description="Words of a reply's reasoning at most."
     )
     negative_max_words: Annotated[int, Field(ge=1, le=20)] = key(
-        8, Affects.REPLIES, Reader.OURS, when=TEXT_ROUTE, description="Words of a hard negative's name at most."
+        8, Affects.REPLIES, Reader.TEXTS, when=TEXT_ROUTE, description="Words of a hard negative's name at most."
     )

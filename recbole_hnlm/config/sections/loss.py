@@ -45,7 +45,7 @@ class LossKeys(Section):
     alignment_source: Literal["text", "profile", "finetuned"] = key(
         "text",
         Affects.REPLIES | Affects.VECTORS | Affects.TRAINING | Affects.EVALUATION,
-        Reader.OURS,
+        Reader.TEXT_MODELS,
         description="Text side of the alignment: items' own text, the LLM's profiles, or the fine-tuned LLM's representation "
         "of items (users: mean of their items, but for profiles).",
     )

@@ -27,7 +27,7 @@ class NegativeKeys(Section):
     negative_route: Literal["none", "text", "finetuned"] = key(
         "text",
         Affects.REPLIES | Affects.VECTORS | Affects.TRAINING,
-        Reader.OURS,
+        Reader.TEXTS,
         off=("none",),
         description="Where z_ui comes from: none (no LLM at all), text (an LLM names an item, an encoder embeds it) or "
         "finetuned (the LLM is fine-tuned and emits the vector).",

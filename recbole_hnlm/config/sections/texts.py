@@ -12,40 +12,40 @@ class TextKeys(Section):
     """Columns with text, and how much of it a prompt quotes."""
 
     title_field: str | None = key(
-        None, Affects.REPLIES | Affects.VECTORS, Reader.OURS, description="Column of .item with an item's title; null guesses."
+        None, Affects.REPLIES | Affects.VECTORS, Reader.TEXTS, description="Column of .item with an item's title; null guesses."
     )
     categories_field: str | None = key(
         None,
         Affects.REPLIES | Affects.VECTORS,
-        Reader.OURS,
+        Reader.TEXTS,
         description="Column of .item with an item's categories; null guesses.",
     )
     city_field: str | None = key(
-        None, Affects.REPLIES | Affects.VECTORS, Reader.OURS, description="Column of .item with an item's city; null guesses."
+        None, Affects.REPLIES | Affects.VECTORS, Reader.TEXTS, description="Column of .item with an item's city; null guesses."
     )
     description_field: str | None = key(
         None,
         Affects.REPLIES | Affects.VECTORS,
-        Reader.OURS,
+        Reader.TEXTS,
         description="Column of .item with an item's description; null guesses.",
     )
     review_field: str | None = key(
         None,
         Affects.REPLIES,
-        Reader.OURS,
+        Reader.TEXTS,
         when=LLM_ROUTES,
         description="Column of .inter with the user's review; null guesses.",
     )
     description_max_chars: AtLeastOne = key(
         400,
         Affects.REPLIES | Affects.QUOTES | Affects.VECTORS,
-        Reader.OURS,
+        Reader.TEXTS,
         description="Characters of a description that a prompt may quote.",
     )
     review_max_chars: AtLeastOne = key(
         200,
         Affects.REPLIES | Affects.QUOTES,
-        Reader.OURS,
+        Reader.TEXTS,
         when=LLM_ROUTES,
         description="Characters of a review that a prompt may quote.",
     )
@@ -57,8 +57,8 @@ class VectorKeys(Section):
     text_encoder: str = key(
         "minilm",
         Affects.VECTORS,
-        Reader.OURS,
+        Reader.TEXTS,
         place=True,
         description="minilm (embedded), a folder, or a hub id for sentence-transformers.",
     )
-    encoder_batch_size: AtLeastOne = key(128, Affects.NOTHING, Reader.OURS, description="Texts that are encoded together.")
+    encoder_batch_size: AtLeastOne = key(128, Affects.NOTHING, Reader.TEXTS, description="Texts that are encoded together.")
