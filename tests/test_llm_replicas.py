@@ -70,7 +70,8 @@ def test_three_servers_of_which_one_dies_midway(three, caplog):
     assert counts[1] == 5
     assert sum(counts) == 90  # nothing was asked twice
     assert min(counts[0], counts[2]) >= 20
-    assert caplog.text.count(f"the server at {urls[1]} is left out for a while") == 1
+    # Once, or again where the rest took longer than the while.
+    assert caplog.text.count(f"the server at {urls[1]} is left out for a while") >= 1
     figures = [record.getMessage() for record in caplog.records if "tokens in" in record.getMessage()]
     assert [line.split(": ")[0] for line in figures] == [f"the server at {url}" for url in urls]
     # One request more than prompts: the probe for the grammar, which brings no prompt's reply.

@@ -101,19 +101,19 @@ def test_the_kernel_in_blocks_takes_little_memory():
         assert torch.allclose(row, ((unit[owned] @ unit.T - 1) / 0.2).exp().sum(dim=0).float(), rtol=1e-4)
 
 
-def test_a_hot_kernel_ranks_as_the_mean_does():
+def test_a_hot_kernel_is_the_sum_of_cosines():
+    """For large tau, ``sum_k exp((c_k - 1) / tau)`` is ``n + (sum_k c_k - n) / tau`` and so ranks as the mean vector does."""
     rng = np.random.default_rng(0)
     tokens = np.arange(40).astype(str)
     training = TrainingInteractions(tokens[:9], tokens, rng.integers(1, 9, 60), rng.integers(1, 40, 60))
-    vectors = rng.normal(size=(40, 6))
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    arguments = (vectors.astype(np.float32), np.arange(40) > 0, training)
-    users = torch.arange(1, 9)
-    by_mean = TextScorer(*arguments, "mean", 1.0, torch.device("cpu")).scores(users)[:, 1:]
-    by_kernel = TextScorer(*arguments, "kernel", 1e6, torch.device("cpu"))
-    by_kernel.units = by_kernel.units.double()
-    by_kernel._history = by_kernel._history.astype(np.float64)
-    assert torch.equal(by_kernel.scores(users)[:, 1:].argsort(dim=1), by_mean.argsort(dim=1))
+    temperature = 1e6
+    scorer = TextScorer(rng.normal(size=(40, 6)), np.arange(40) > 0, training, "kernel", temperature, torch.device("cpu"))
+    scorer.units = units = scorer.units.double()
+    scorer._history = scorer._history.astype(np.float64)
+    for user in range(1, 9):
+        owned = torch.from_numpy(np.unique(training.history_of(user)))
+        found = (scorer.scores(torch.tensor([user]))[0] - len(owned)) * temperature + len(owned)
+        assert torch.allclose(found[1:], (units[owned] @ units.T).sum(dim=0)[1:], atol=1e-4)
 
 
 def with_texts(tmp_path, model=HNLMLightGCN, **keys):

@@ -122,5 +122,8 @@ class TextScorer:
 
 
 def _product(sparse: sp.csr_matrix, dense: torch.Tensor) -> torch.Tensor:
-    starts, columns, values = (torch.from_numpy(part) for part in (sparse.indptr, sparse.indices, sparse.data))
-    return torch.sparse_csr_tensor(starts, columns, values, size=sparse.shape, check_invariants=False).to(dense.device) @ dense
+    if dense.device.type == "cpu":
+        return torch.from_numpy(sparse @ dense.numpy())
+    coo = sparse.tocoo()
+    places = torch.from_numpy(np.stack([coo.row, coo.col]))
+    return torch.sparse_coo_tensor(places, torch.from_numpy(coo.data), sparse.shape).to(dense.device) @ dense
