@@ -11,6 +11,8 @@ PY := $(VENV)/bin/python
 PIP_INSTALL := $(PY) -m pip --disable-pip-version-check --quiet install --no-compile --constraint constraints.txt
 PINS := constraints.txt pyproject.toml setup.py
 ARGS ?=
+# Processes that share the tests; 0 runs them in one, which a debugger needs.
+JOBS ?= 2
 
 # A stamp per environment part: a second call finds the stamp newer than the pins and installs nothing.
 RUN_STAMP := $(VENV)/.stamp-run
@@ -31,7 +33,7 @@ run-finetuned: $(RUN_STAMP)  ## The same with hard-negative vectors of the fine-
 		--semantic_negatives_per_user=20 $(ARGS)
 
 test: $(TEST_STAMP)  ## Run the test suite
-	@$(PY) -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 test-fuzz: $(TEST_STAMP)  ## Fuzz files, keys, YAML and artefacts with many examples (about ten minutes; `make test` tries a few)
 	@RECBOLE_HNLM_FUZZ=large $(PY) -m pytest --timeout=1800 tests/test_fuzz.py $(ARGS)

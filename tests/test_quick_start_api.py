@@ -402,7 +402,7 @@ def _untrained(folder, model, **keys):
 
 @pytest.mark.parametrize("model", EXPORTED)
 def test_inner_products_of_what_is_exported_are_the_scores(tmp_path, model):
-    loaded = _untrained(tmp_path, model)
+    loaded = _untrained(tmp_path, model, **({"num_clusters": 3} if model == "NCL" else {}))
     done = export_embeddings(loaded, tmp_path / "out")
     tensors = load_file(tmp_path / "out" / "embeddings.safetensors")
     assert (len(tensors["users"]), len(tensors["items"]), tensors["users"].shape[1]) == (done.users, done.items, done.dim)
