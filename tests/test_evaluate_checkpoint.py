@@ -68,7 +68,7 @@ def test_a_checkpoint_recommends_and_exports_without_any_stage(workdir, trained)
     assert export_embeddings(trained["checkpoint"], "out", config_dict=keys).dim == 16
     assert not (workdir / "elsewhere").exists()
     with pytest.raises(AssertionError, match="nothing of this is needed"):
-        recommend(trained["checkpoint"], ["u1"], 3, config_dict={**keys, "text_score_weight": 1, "alignment_source": "text"})
+        recommend(trained["checkpoint"], ["u1"], 3, config_dict={**keys, "text_score": "mean", "text_score_weight": 1})
 
 
 def test_texts_in_the_ranking_are_encoded_and_nothing_else(workdir, trained, monkeypatch):

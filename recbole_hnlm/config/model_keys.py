@@ -1,4 +1,4 @@
-"""Keys of RecBole's own models that accept a few words, or lists that have to fit each other.
+"""Keys of models, RecBole's above all, that accept a few words, or lists that have to fit each other.
 
 RecBole 1.2.1 finds such a value only while it builds or trains the model, by an assertion or an unset variable, or takes it
 for another one silently (``accum`` of GCMC, ``type`` of SGL).
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["check_model_keys", "lacks_negatives"]
 
 _ACTIVATIONS = ("sigmoid", "tanh", "relu", "leakyrelu", "dice", "none")
-# From the constructors in recbole/model/general_recommender; a key of one name means the same in each of them.
+# From the constructors in recbole/model/general_recommender, and of DirectAU here; a key of one name means the same in each.
 _CHOICES = {
     "accum": ("stack", "sum"),
     "ae_act_func": _ACTIVATIONS,
     "aggregator": ("mean", "user_attention", "self_attention"),
     "algorithm": ("prod", "concat"),
+    "encoder": ("LightGCN", "MF"),
     "hid_activation": ("sigmoid", "relu", "tanh"),
     "inter_matrix_type": ("01", "rating"),
     "knn_method": ("user", "item"),
