@@ -1,6 +1,7 @@
 """Texts in the ranking itself: the sum of standardised scores, and that training does not know of it."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from recbole_hnlm.model.l3ae import L3AE
 from recbole_hnlm.model.text_scorer import TextScorer
 from recbole_hnlm.model.textgcn import TextGCN
 from recbole_hnlm.model.textgcnmlp import TextGCNMLP
-from recbole_hnlm.quick_start.runner import evaluate_checkpoint, run
+from recbole_hnlm.quick_start.runner import evaluate_checkpoint, load_checkpoint, run
 from recbole_hnlm.stages import session as stage_session
 from recbole_hnlm.trainer.text_weight import WEIGHTS
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError
@@ -228,3 +229,20 @@ def test_the_weight_is_chosen_on_validation_and_kept_with_the_model(told, model)
     alone = run(Config(model, "tiny", config_dict={**keys, "text_score": "none"})).record
     later = evaluate_checkpoint(alone["checkpoint"], ("--text_score=kernel", *same)).record
     assert (later["text_score_weight"], later["test_result"]) == (best, record["test_result"])
+    # So does one that is loaded to recommend.
+    keys = {"data_path": told["data_path"], "use_gpu": False, "text_score": "kernel"}
+    assert load_checkpoint(alone["checkpoint"], keys)[1].text_weight == best
+
+
+@pytest.mark.parametrize(
+    ("eval_args", "message"),
+    [
+        ({"split": {"RS": [0.8, 0.0, 0.2]}}, "the configuration has no validation split"),
+        ({"mode": "uni5"}, "validation ranks sampled items alone"),
+    ],
+)
+def test_without_validation_to_choose_on_a_number_is_asked_for_before_training(told, eval_args, message):
+    config = Config("LightGCN", "tiny", config_dict={**told, "text_score": "kernel", "eval_args": eval_args})
+    with pytest.raises(ConfigError, match=rf"{message}.*--text_score_weight=1"):
+        run(config)
+    assert not list(Path("saved").glob("*.pth"))

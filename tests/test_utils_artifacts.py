@@ -140,7 +140,7 @@ def test_an_artefact_of_another_kind_or_format_is_refused(tmp_path):
 def test_replies_of_an_earlier_format_are_made_again(tmp_path):
     artifact = JsonlArtifact(tmp_path, "replies")
     assert not artifact.is_made_from("x")
-    artifact.write([{"a": 1}], {"inputs": "x"})
+    artifact.write([{"a": 1}], {"inputs": "x", "counts": {}})
     assert artifact.is_made_from("x")
     assert not artifact.is_made_from("y")
     content = json.loads(artifact.manifest_path.read_text())

@@ -304,7 +304,18 @@ def load_checkpoint(
     config = _config_of(checkpoint, path, config_dict, argv, model)
     config["run_id"] = new_run_id(config["model"], config["dataset"])
     data, restored, _ = _restore(config, checkpoint, path)
+    if getattr(restored, "text_weight", 0.0) is None:
+        _trainer_of(config, restored, data).tensorboard.close()
     return (config, restored, *data)
+
+
+def _trainer_of(config: Config, model: Any, data: LoadedData) -> Any:
+    """Return a trainer that evaluates a loaded model; a weight of texts that is still open is chosen here."""
+    trainer = get_trainer_class(config.model_class, config)(config, model)
+    trainer.eval_collector.data_collect(data.train)
+    if getattr(model, "text_weight", 0.0) is None:
+        trainer.choose_text_weight(data.valid)
+    return trainer
 
 
 def _restore(config: Config, checkpoint: dict[str, Any], path: str | Path) -> tuple[LoadedData, Any, Semantics | None]:
@@ -335,10 +346,7 @@ def evaluate_checkpoint(path: str | Path, argv: tuple[str, ...] = ()) -> RunResu
     log_file = prepare_run(config)
     with clock.measure("load"):
         data, model, semantics = _restore(config, checkpoint, path)
-    trainer = get_trainer_class(config.model_class, config)(config, model)
-    trainer.eval_collector.data_collect(data.train)
-    if getattr(model, "text_weight", 0.0) is None:
-        trainer.choose_text_weight(data.valid)
+    trainer = _trainer_of(config, model, data)
     with clock.measure("evaluate"):
         valid, test = (
             trainer.evaluate(split, load_best_model=False, show_progress=config["show_progress"])

@@ -30,7 +30,7 @@ from recbole_hnlm.trainer.checkpoint import (
 from recbole_hnlm.trainer.checkpoint_checks import not_numbers
 from recbole_hnlm.trainer.ddp import wait_for_all
 from recbole_hnlm.trainer.tensorboard import tensorboard_can_write
-from recbole_hnlm.trainer.text_weight import score_weights
+from recbole_hnlm.trainer.text_weight import check_validation, score_weights
 from recbole_hnlm.utils.errors import ArtifactError, HNLMError
 from recbole_hnlm.utils.files import replacing
 from recbole_hnlm.utils.values import plain, shown
@@ -141,6 +141,9 @@ class ResumableTraining:
         Raises:
             ArtifactError: the checkpoint to resume from is missing, damaged or of another run, or one cannot be written.
         """
+        chooses_weight = getattr(self.model, "text_weight", 0.0) is None
+        if chooses_weight:
+            check_validation(valid_data)
         self._train_data = train_data
         self.split_fingerprint = TrainingInteractions.from_dataset(train_data._dataset).split_fingerprint
         if self.config["resume"]:
@@ -156,7 +159,7 @@ class ResumableTraining:
                 callback_fn(epoch, score)
 
         best = super().fit(train_data, valid_data, verbose, saved, show_progress, after_evaluation)  # type: ignore[misc]
-        if getattr(self.model, "text_weight", 0.0) is None and valid_data:
+        if chooses_weight:
             return self._weigh_texts(valid_data, saved, show_progress)
         return best
 
@@ -178,7 +181,11 @@ class ResumableTraining:
         """Give the model the weight of texts with the best ``valid_metric`` on validation, the smallest of equals.
 
         The scores of all weights are kept in ``text_weights`` for the record.
+
+        Raises:
+            ConfigError: there is no validation in full ranking.
         """
+        check_validation(valid_data)
         start = time.perf_counter()
         sign = 1 if self.config["valid_metric_bigger"] else -1
         self.text_weights = score_weights(self, valid_data)

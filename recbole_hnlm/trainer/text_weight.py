@@ -8,18 +8,34 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from recbole.data.dataloader import FullSortEvalDataLoader
 
+from recbole_hnlm.utils.errors import ConfigError
 from recbole_hnlm.utils.scores import standardise_rows, text_part
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["WEIGHTS", "score_weights"]
+__all__ = ["WEIGHTS", "check_validation", "score_weights"]
 
 WEIGHTS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0)
 """Weights that are tried; 0 leaves the texts out."""
 
 _MOST_USERS = 4096
+
+
+def check_validation(valid_data: Any) -> None:
+    """Refuse to choose a weight where there is no ranking of all items for validation users.
+
+    Raises:
+        ConfigError: says what to give instead.
+    """
+    if not isinstance(valid_data, FullSortEvalDataLoader):
+        found = "the configuration has no validation split" if not valid_data else "validation ranks sampled items alone"
+        raise ConfigError(
+            f"text_score_weight auto is chosen on validation in full ranking, but {found}: give a number, such as "
+            "--text_score_weight=1, or let eval_args have a validation part and mode full"
+        )
 
 
 @torch.no_grad()
