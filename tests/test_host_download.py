@@ -166,7 +166,7 @@ def test_files_without_the_columns_of_the_settings_are_named(workdir, known, cap
     with serve(_zip([(f"{ARCHIVE}.inter", "user_id:token\titem_id:token\nu\ti\n")])) as (url, _):
         known(url)
         assert run_script(RUN) == 2
-    assert "has no column business_id" in capsys.readouterr().err
+    assert "load_col names column business_id, stars, date, which" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "..\\evil", "C:\\evil", "C:evil"])

@@ -30,8 +30,9 @@ def check_validation(valid_data: Any) -> None:
     Raises:
         ConfigError: says what to give instead.
     """
-    if not isinstance(valid_data, FullSortEvalDataLoader):
-        found = "the configuration has no validation split" if not valid_data else "validation ranks sampled items alone"
+    is_empty = not valid_data or valid_data.sample_size == 0
+    if is_empty or not isinstance(valid_data, FullSortEvalDataLoader):
+        found = "the configuration has no validation split" if is_empty else "validation ranks sampled items alone"
         raise ConfigError(
             f"text_score_weight auto is chosen on validation in full ranking, but {found}: give a number, such as "
             "--text_score_weight=1, or let eval_args have a validation part and mode full"
