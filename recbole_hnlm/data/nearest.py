@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
+
+from recbole_hnlm.utils.pairs import pair_matrix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,9 +44,7 @@ def nearest_items(  # noqa: PLR0917 - two sides and what they leave out
     full = item_vectors.astype(np.float32)  # the length of a float16 vector may overflow
     norms = np.linalg.norm(full, axis=1, keepdims=True)
     units = full / np.maximum(norms, np.finfo(np.float32).tiny)
-    owned = sp.csr_matrix(
-        (np.ones(len(training), dtype=bool), (training.users, training.items)), shape=(training.n_users, training.n_items)
-    )
+    owned = pair_matrix(training.users, training.items, (training.n_users, training.n_items))
     width = min(count, training.n_items)
     found = np.zeros((len(vectors), count), dtype=np.int32)
     for start in range(0, len(vectors), _ROWS_PER_BLOCK):

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 
 from recbole_hnlm.utils.errors import ArtifactError
+from recbole_hnlm.utils.pairs import pair_matrix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,11 +94,7 @@ def mean_item_vectors(
         users have one, bool ``[U]``.
     """
     kept = item_mask[training.items]
-    pairs = (training.users[kept], training.items[kept])
-    ones = np.ones(len(pairs[0]), dtype=np.float32)
-    by_user = sp.csr_matrix((ones, pairs), shape=(training.n_users, training.n_items))
-    by_user.sum_duplicates()
-    by_user.data[:] = 1.0
+    by_user = pair_matrix(training.users[kept], training.items[kept], (training.n_users, training.n_items))
     counts = np.diff(by_user.indptr)
     means = np.zeros((training.n_users, item_vectors.shape[1]), dtype=item_vectors.dtype)
     full = item_vectors.astype(np.float32, copy=False)

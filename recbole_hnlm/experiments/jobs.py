@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import time
 from collections import deque
-from contextlib import suppress
-from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from tqdm import tqdm
 
+from recbole_hnlm.experiments.processes import Child, end_children, finish_child, start_child
 from recbole_hnlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,19 +19,12 @@ if TYPE_CHECKING:
 
     from recbole_hnlm.experiments.cells import Cell
 
-__all__ = ["available_cores", "last_line", "run_cells", "share_of", "worker_environment"]
+__all__ = ["available_cores", "run_cells", "share_of", "worker_environment"]
 
 Each = TypeVar("Each")
 
 _WORKER = (sys.executable, "-m", "recbole_hnlm.experiments.worker")
 _POLL_SECONDS = 0.05
-_PATIENCE_SECONDS = 10.0
-
-
-class _Job(NamedTuple):
-    cell: Cell
-    process: subprocess.Popen[bytes]
-    output: IO[bytes]
 
 
 def available_cores() -> int:
@@ -62,13 +53,6 @@ def share_of(cells: Sequence[Each], share: str | None) -> list[Each]:
     return list(cells)[int(part) - 1 :: int(parts)]
 
 
-def last_line(output: str, code: int) -> str:
-    """Return in one line why a process failed: its last line, or its exit code if it printed nothing."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    said = lines[-1].removeprefix("error: ") if lines else "no output"
-    return said if code > 0 else f"killed by signal {-code} (last output: {said})"
-
-
 def run_cells(folder: Path, cells: Sequence[Cell], jobs: int, done: int = 0) -> dict[str, str]:
     """Run cells and wait for them.
 
@@ -85,7 +69,8 @@ def run_cells(folder: Path, cells: Sequence[Cell], jobs: int, done: int = 0) -> 
         id to one line for every cell that failed.
     """
     failures: dict[str, str] = {}
-    waiting, running = deque(cells), list[_Job]()
+    waiting = deque(cells)
+    running: list[tuple[Cell, Child]] = []
     environment = worker_environment(jobs, available_cores(), os.environ)
     (folder / "log").mkdir(parents=True, exist_ok=True)
     shown = all(cell.show_progress for cell in cells)
@@ -93,16 +78,17 @@ def run_cells(folder: Path, cells: Sequence[Cell], jobs: int, done: int = 0) -> 
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:
-                    running.append(_start(folder, waiting.popleft(), jobs, environment))
-                finished = [job for job in running if job.process.poll() is not None]
+                    cell = waiting.popleft()
+                    running.append((cell, _start(folder, cell, jobs, environment)))
+                finished = [job for job in running if job[1].process.poll() is not None]
                 for job in finished:
                     running.remove(job)
-                    _finish(folder, job, failures)
+                    _finish(*job, failures)
                     bar.update()
                 if not finished:
                     time.sleep(_POLL_SECONDS)
         finally:
-            _end(running)
+            end_children(child for _, child in running)
     return failures
 
 
@@ -110,44 +96,15 @@ def _log(folder: Path, cell: Cell) -> Path:
     return folder / "log" / f"{cell.id}.txt"
 
 
-def _start(folder: Path, cell: Cell, jobs: int, environment: Mapping[str, str]) -> _Job:
-    output = _log(folder, cell).open("wb")
-    command = [*_WORKER, str(folder), str(jobs)]
-    process = subprocess.Popen(  # noqa: S603 - this interpreter and this package
-        command, bufsize=0, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=dict(environment)
-    )
-    if process.stdin is not None:
-        # The pipe stays open: its end tells the worker that this process is gone. One that dies at once is reported by its
-        # output, not by the broken pipe.
-        with suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(cell.to_json()).encode() + b"\n")
-    return _Job(cell, process, output)
+def _start(folder: Path, cell: Cell, jobs: int, environment: Mapping[str, str]) -> Child:
+    log = _log(folder, cell)
+    log.unlink(missing_ok=True)
+    return start_child([*_WORKER, str(folder), str(jobs)], cell.to_json(), log, environment)
 
 
-def _close(job: _Job) -> None:
-    job.output.close()
-    if job.process.stdin is not None:
-        job.process.stdin.close()
-
-
-def _finish(folder: Path, job: _Job, failures: dict[str, str]) -> None:
-    _close(job)
-    if job.process.returncode == 0:
-        # The run's own log, log/<id>.log, says the same.
-        _log(folder, job.cell).unlink()
-    else:
-        output = _log(folder, job.cell).read_text(encoding="utf-8", errors="replace")
-        failures[job.cell.id] = last_line(output, job.process.returncode)
-        tqdm.write(f"failed: {job.cell.id}: {failures[job.cell.id]}", file=sys.stderr)
-
-
-def _end(running: Sequence[_Job]) -> None:
-    for job in running:
-        job.process.terminate()
-    for job in running:
-        try:
-            job.process.wait(_PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired:
-            job.process.kill()
-            job.process.wait()
-        _close(job)
+def _finish(cell: Cell, child: Child, failures: dict[str, str]) -> None:
+    # Of a cell that ended well the run's own log, log/<id>.log, says the same.
+    said = finish_child(child)
+    if child.process.returncode != 0:
+        failures[cell.id] = said
+        tqdm.write(f"failed: {cell.id}: {said}", file=sys.stderr)

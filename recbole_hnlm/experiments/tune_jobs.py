@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
 from tqdm import tqdm
 
-from recbole_hnlm.experiments.jobs import available_cores, last_line, worker_environment
+from recbole_hnlm.experiments.jobs import available_cores, worker_environment
+from recbole_hnlm.experiments.processes import Child, end_children, finish_child, start_child
 from recbole_hnlm.experiments.search import Search
 from recbole_hnlm.experiments.search_plan import counts, failures_of
 from recbole_hnlm.utils.errors import USER_ERROR_EXIT_CODE, BackendError
@@ -31,16 +29,8 @@ __all__ = ["run_search"]
 
 _WORKER = (sys.executable, "-m", "recbole_hnlm.experiments.tune_worker")
 _POLL_SECONDS = 0.3
-_PATIENCE_SECONDS = 10.0
 # Processes that are killed this often before any trial ends are so for a reason that no further start will cure.
 _MOST_DEATHS = 4
-
-
-class _Worker(NamedTuple):
-    number: int
-    process: subprocess.Popen[bytes]
-    output: IO[bytes]
-    log: Path
 
 
 class _Progress:
@@ -132,7 +122,7 @@ def _supervise(search: Search, run: TrialRun, jobs: int, progress: _Progress) ->
     folder = Path(search.plan.folder)
     (folder / "log").mkdir(parents=True, exist_ok=True)
     start = {"plan": search.plan.to_json(), "run": run.to_json(), "workers": jobs}
-    running = [_start(folder, number, start, jobs) for number in range(min(jobs, _goal(search)))]
+    running = {number: _start(folder, number, start, jobs) for number in range(min(jobs, _goal(search)))}
     problem, deaths, best_ended = None, 0, progress.update()
     try:
         while running:
@@ -140,9 +130,9 @@ def _supervise(search: Search, run: TrialRun, jobs: int, progress: _Progress) ->
             ended = progress.update()
             if ended > best_ended:
                 best_ended, deaths = ended, 0
-            for worker in [each for each in running if each.process.poll() is not None]:
-                running.remove(worker)
-                said = _finish(worker)
+            for number, worker in [each for each in running.items() if each[1].process.poll() is not None]:
+                del running[number]
+                said = finish_child(worker)
                 killed = worker.process.returncode < 0
                 deaths += killed
                 if worker.process.returncode == USER_ERROR_EXIT_CODE or deaths >= _MOST_DEATHS:
@@ -152,10 +142,10 @@ def _supervise(search: Search, run: TrialRun, jobs: int, progress: _Progress) ->
                 # A killed process may have run out of memory in its trial. Any end is a time to look for what is left behind.
                 search.recover(said if killed else None)
                 if problem is None and _wants_more(search, len(running)):
-                    running.append(_start(folder, worker.number, start, jobs))
+                    running[number] = _start(folder, number, start, jobs)
         progress.update()
     finally:
-        _end(running)
+        end_children(running.values())
     if problem is not None:
         raise BackendError(f"{problem}; finished trials are kept: run the same command again to go on")
 
@@ -169,42 +159,7 @@ def _wants_more(search: Search, running: int) -> bool:
     return waiting > 0 or (search.plan.points is None and running == 0)
 
 
-def _start(folder: Path, number: int, request: dict[str, object], jobs: int) -> _Worker:
-    log = folder / "log" / f"worker-{os.getpid()}-{number}.txt"
-    output = log.open("ab")
+def _start(folder: Path, number: int, request: dict[str, object], jobs: int) -> Child:
     environment = worker_environment(jobs, available_cores(), os.environ)
-    process = subprocess.Popen(  # noqa: S603 - this interpreter and this package
-        _WORKER, bufsize=0, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=environment
-    )
-    if process.stdin is not None:
-        # The pipe stays open: its end tells the worker that this process is gone.
-        with suppress(BrokenPipeError):
-            process.stdin.write(json.dumps({**request, "worker": number}).encode() + b"\n")
-    return _Worker(number, process, output, log)
-
-
-def _finish(worker: _Worker) -> str:
-    """Close an ended worker; returns what it said last. The output of one that ended well is removed."""
-    _close(worker)
-    said = last_line(worker.log.read_text(encoding="utf-8", errors="replace"), worker.process.returncode)
-    if worker.process.returncode == 0:
-        worker.log.unlink()
-    return said
-
-
-def _close(worker: _Worker) -> None:
-    worker.output.close()
-    if worker.process.stdin is not None:
-        worker.process.stdin.close()
-
-
-def _end(running: Sequence[_Worker]) -> None:
-    for worker in running:
-        worker.process.terminate()
-    for worker in running:
-        try:
-            worker.process.wait(_PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired:
-            worker.process.kill()
-            worker.process.wait()
-        _close(worker)
+    log = folder / "log" / f"worker-{os.getpid()}-{number}.txt"
+    return start_child(_WORKER, {**request, "worker": number}, log, environment)

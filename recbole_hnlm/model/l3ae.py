@@ -19,6 +19,7 @@ from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.model.text_rival import number_of
 from recbole_hnlm.model.untrained import Untrained, item_texts_of
 from recbole_hnlm.utils.errors import ConfigError
+from recbole_hnlm.utils.pairs import pair_matrix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -142,10 +143,7 @@ class L3AE(Untrained):
         self.ridge = number_of(config, "l3ae_ridge", 0, above=True)
         self.share = number_of(config, "l3ae_share", 0)
         training = TrainingInteractions.from_dataset(dataset)
-        ones = np.ones(len(training), dtype=np.float32)
-        shape = (self.n_users, self.n_items)
-        self.history = sp.csr_matrix((ones, (training.users, training.items)), shape=shape)
-        self.history.data[:] = 1.0
+        self.history = pair_matrix(training.users, training.items, (self.n_users, self.n_items))
         self.item_similarity: torch.Tensor | None = None
         self._dataset = dataset
         self.other_parameter_name = ["item_similarity"]

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 
 from recbole_hnlm.utils.kernels import compiled, run_pieces
+from recbole_hnlm.utils.pairs import pair_matrix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -126,10 +126,7 @@ def normalized_adjacency(users: NDArray[np.int64], items: NDArray[np.int64], n_u
         n_users: U.
         n_items: I.
     """
-    ones = np.ones(len(users), dtype=np.float32)
-    by_user = sp.csr_matrix((ones, (users, items)), shape=(n_users, n_items))
-    by_user.sum_duplicates()
-    by_user.data[:] = 1.0
+    by_user = pair_matrix(users, items, (n_users, n_items))
     by_item = by_user.T.tocsr()
     degrees = np.concatenate([np.diff(by_user.indptr), np.diff(by_item.indptr)])  # [N]
     factors = np.power(degrees + 1e-7, -0.5)  # [N]

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from recbole_hnlm.data.semantics import mean_item_vectors
+from recbole_hnlm.utils.pairs import pair_matrix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -93,11 +94,7 @@ class TextScorer:
     def _history(self) -> sp.csr_matrix:
         """One where the item is in N_u, ``[U, I]``."""
         training, kept = self._training, self._mask[self._training.items]
-        pairs = (training.users[kept], training.items[kept])
-        history = sp.csr_matrix((np.ones(len(pairs[0]), dtype=np.float32), pairs), shape=(training.n_users, training.n_items))
-        history.sum_duplicates()
-        history.data[:] = 1.0
-        return history
+        return pair_matrix(training.users[kept], training.items[kept], (training.n_users, training.n_items))
 
     @cached_property
     def _kernel(self) -> torch.Tensor | None:

@@ -1,12 +1,17 @@
-"""Is a pair of ids among known pairs? Sorted integer keys and a binary search, on any device."""
+"""Pairs of a user and an item: read from a split, as a sparse matrix, and looked up among known ones."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import scipy.sparse as sp
 import torch
 
-__all__ = ["PairSet", "pairs_of"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["PairSet", "pair_matrix", "pairs_of"]
 
 
 def pairs_of(dataset: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -15,8 +20,16 @@ def pairs_of(dataset: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return users, items
 
 
+def pair_matrix(users: NDArray[np.int64], items: NDArray[np.int64], shape: tuple[int, int]) -> sp.csr_matrix:
+    """Return a float32 matrix ``[U, I]`` with 1 at each pair of ids (``[P]`` each), once where a pair is repeated."""
+    matrix = sp.csr_matrix((np.ones(len(users), dtype=np.float32), (users, items)), shape=shape)
+    matrix.sum_duplicates()
+    matrix.data[:] = 1.0
+    return matrix
+
+
 class PairSet:
-    """A set of (user, item) pairs of internal ids, 8 bytes each.
+    """A set of (user, item) pairs of internal ids, 8 bytes each: sorted integer keys and a binary search, on any device.
 
     Symbols: P pairs; I items including the padding id 0.
     """
