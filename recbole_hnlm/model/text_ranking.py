@@ -6,7 +6,7 @@ The loss knows nothing of it, so that a trained model can be ranked with any wei
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
@@ -14,12 +14,10 @@ from recbole.data.interaction import Interaction
 from recbole_hnlm.config.settings import settings_of
 from recbole_hnlm.data.semantics import vectors_of
 from recbole_hnlm.data.training import TrainingInteractions
+from recbole_hnlm.model.all_items import predict_all_items
 from recbole_hnlm.model.text_scorer import TextScorer
 from recbole_hnlm.utils.errors import ArtifactError
 from recbole_hnlm.utils.scores import fuse_scores
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["TextRanking", "ranking_with_texts"]
 
@@ -85,14 +83,8 @@ class TextRanking:
         try:
             return super().full_sort_predict(interaction).view(len(users), -1)  # type: ignore[misc]
         except NotImplementedError:
-            return torch.cat(list(self._scores_of_pairs(users))).view(len(users), -1)
-
-    def _scores_of_pairs(self, users: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Score the pairs of users and all items, for models that score nothing but pairs (NeuMF, ConvNCF)."""
-        items = torch.arange(self.n_items, device=users.device)  # type: ignore[attr-defined]
-        for some in torch.split(users, max(1, _PAIRS_AT_ONCE // len(items))):
-            ids = {self.USER_ID: some.repeat_interleave(len(items)), self.ITEM_ID: items.repeat(len(some))}  # type: ignore[attr-defined]
-            yield super().predict(Interaction(ids))  # type: ignore[misc]
+            items = Interaction({self.ITEM_ID: torch.arange(self.n_items, device=users.device)})  # type: ignore[attr-defined]
+            return predict_all_items(super().predict, interaction, items, _PAIRS_AT_ONCE)  # type: ignore[misc]
 
     def full_sort_predict(self, interaction: Any) -> torch.Tensor:
         """Return the fused scores of every item for each user of the batch, float ``[n * I]``, without gradient."""

@@ -15,6 +15,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_hnlm.data.titles import item_titles
 from recbole_hnlm.data.training import TrainingInteractions
+from recbole_hnlm.model.all_items import predict_all_items
 from recbole_hnlm.quick_start.loaded import LoadedModel, loaded_model
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError, DataError
 from recbole_hnlm.utils.values import shown
@@ -142,11 +143,7 @@ class Recommender:
             scores = model.full_sort_predict(asked)
         except NotImplementedError:
             items = dataset.get_item_feature().to(device)
-            pairs = asked.repeat_interleave(dataset.item_num)
-            pairs.update(items.repeat(len(users)))
-            size = int(self._loaded.config["eval_batch_size"])
-            parts = [model.predict(pairs[start : start + size]) for start in range(0, len(pairs), size)]
-            scores = torch.cat([part.view(-1) for part in parts])
+            scores = predict_all_items(model.predict, asked, items, int(self._loaded.config["eval_batch_size"]))
         return scores.view(len(users), -1).float()
 
 
