@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from common import argument_parser, locate_dataset, report, seconds
+from common import argument_parser, locate_dataset, report, seconds, training_keys
 from recbole.config import Config
 from recbole.data.utils import create_dataset, data_preparation
 from recbole.model.general_recommender.lightgcn import LightGCN
@@ -66,18 +66,7 @@ def epoch_rows(arguments: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Time an epoch of each method and of RecBole's LightGCN, the least of ``--repeats`` turns."""
     folder, dataset, description = locate_dataset(arguments)
     os.chdir(tempfile.mkdtemp(prefix="hnlm_bench_"))  # RecBole writes its tensorboard files here
-    shared = {
-        "data_path": folder,
-        "checkpoint_dir": tempfile.mkdtemp(prefix="hnlm_bench_"),
-        "load_col": {"inter": ["user_id", "item_id"]},
-        "gpu_id": "",
-        "show_progress": False,
-        "embedding_size": 64,
-        "n_layers": 2,
-        "reg_weight": 1e-5,
-        "train_batch_size": 2048,
-        "seed": arguments.seed,
-    }
+    shared = training_keys(folder, arguments.seed, n_layers=2, batch=2048)
     shared |= {name: HNLMSettings.model_fields[name].default for name in setting_names()}
     config = Config(model=LightGCN, dataset=dataset, config_dict=shared)
     init_seed(arguments.seed, True)

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import psutil
-from common import locate_dataset, parse_arguments, report
+from common import locate_dataset, parse_arguments, report, training_keys
 from recbole.config import Config
 from recbole.data.utils import create_dataset, data_preparation
 from recbole.model.general_recommender.lightgcn import LightGCN
@@ -38,18 +38,7 @@ STORE_DIMENSION, TEXT_DIMENSION, BATCH = 576, 384, 8192
 
 def make_config(model: type, folder: str, dataset: str, seed: int, **keys: Any) -> Config:
     """Return RecBole's configuration of the benchmark."""
-    shared = {
-        "data_path": folder,
-        "checkpoint_dir": tempfile.mkdtemp(prefix="hnlm_bench_"),
-        "load_col": {"inter": ["user_id", "item_id"]},
-        "gpu_id": "",
-        "show_progress": False,
-        "embedding_size": 64,
-        "n_layers": 3,
-        "reg_weight": 1e-5,
-        "train_batch_size": BATCH,
-        "seed": seed,
-    }
+    shared = training_keys(folder, seed, n_layers=3, batch=BATCH)
     ours = {name: HNLMSettings.model_fields[name].default for name in setting_names()}
     return Config(model=model, dataset=dataset, config_dict=shared | ours | keys)
 

@@ -78,6 +78,22 @@ def locate_dataset(arguments: argparse.Namespace) -> tuple[str, str, str]:
     return str(target.parent), "generated", f"generated ({why}): {len(users):,} interactions"
 
 
+def training_keys(folder: str, seed: int, *, n_layers: int, batch: int) -> dict[str, Any]:
+    """Return the keys under which RecBole's LightGCN and ours are timed: d 64, ids alone, files in a new folder."""
+    return {
+        "data_path": folder,
+        "checkpoint_dir": tempfile.mkdtemp(prefix="hnlm_bench_"),
+        "load_col": {"inter": ["user_id", "item_id"]},
+        "gpu_id": "",
+        "show_progress": False,
+        "embedding_size": 64,
+        "n_layers": n_layers,
+        "reg_weight": 1e-5,
+        "train_batch_size": batch,
+        "seed": seed,
+    }
+
+
 def report(title: str, facts: dict[str, Any], rows: list[dict[str, Any]], out: Path | None) -> None:
     """Print one table and write it as JSON when asked.
 
