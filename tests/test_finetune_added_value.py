@@ -5,13 +5,11 @@ import pytest
 from finetune_kit import make_finetuned
 from recbole.evaluator.metrics import NDCG
 
-from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.finetune.added_value import (
     added_value,
     measure_added_value,
     ndcg_per_user,
     pairs_per_user,
-    text_scores,
 )
 from recbole_hnlm.finetune.evaluation import HeldOut
 from recbole_hnlm.finetune.inference import encode_items, encode_pairs, order_pairs
@@ -103,16 +101,6 @@ def test_pairs_are_drawn_from_training_and_from_items_with_text(tmp_path):
         expected = {int(item) for item in training.history_of(int(user)) if mask[item]}
         assert set(own.tolist()) == expected
         assert len(own) == len(expected) <= 10
-
-
-def test_text_scores_by_hand():
-    tokens = np.array(["[PAD]", "a", "b", "c"])
-    training = TrainingInteractions(tokens, tokens, np.array([1, 1, 2]), np.array([1, 2, 3]))
-    vectors = np.array([[9.0, 9.0], [1.0, 0.0], [0.0, 3.0], [5.0, 5.0]])
-    mask = np.array([False, True, True, False])
-    # User 1 is (1, 3) / 2; user 2 and item 3 have no text.
-    found = text_scores(training, vectors, mask, np.array([1, 2]), np.array([1, 2, 3]))
-    assert found == pytest.approx(np.array([[1 / math.sqrt(10), 3 / math.sqrt(10), 0.0], [0.0, 0.0, 0.0]]))
 
 
 def test_the_report_says_what_the_llm_adds(tmp_path):

@@ -14,6 +14,7 @@ from recbole_hnlm.cli import main
 from recbole_hnlm.prepare import convert as convert_module
 from recbole_hnlm.prepare.convert import prepare
 from recbole_hnlm.prepare.parsing import python_literal, relaxed_json
+from recbole_hnlm.prepare.registry import SOURCES
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError, DataError
 
 REVIEW, BUSINESS = REVIEWS["yelp"], META["yelp"]
@@ -230,7 +231,7 @@ def test_lone_surrogates_do_not_stop_the_writing(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"--source": "amazon2019"}, "source 'amazon2019': expected one of amazon2014, amazon2018, amazon2023, yelp"),
+        ({"--source": "amazon2019"}, f"source 'amazon2019': expected one of {', '.join(SOURCES)}"),
         ({"--name": "../up"}, "name '../up': expected letters"),
         ({"--reviews": "none.json"}, "--reviews: none.json is not there"),
         ({"--max_broken_share": "2"}, "max_broken_share 2.0: expected a share between 0 and 1"),

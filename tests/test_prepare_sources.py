@@ -56,7 +56,7 @@ EXPECTED = {
 
 
 def test_every_source_has_fixtures_here():
-    assert set(SOURCES) == set(EXPECTED) == set(REVIEWS) == set(META)
+    assert set(SOURCES) == set(EXPECTED) == set(NEEDED) == set(REVIEWS) == set(META)
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -80,17 +80,18 @@ def test_reviews_are_left_out_unless_asked_for(tmp_path, source):
     assert len(rows_of(tmp_path, "inter")[0]) == 4
 
 
-IDS = {
-    "amazon2014": ("reviewerID", "asin"),
-    "amazon2018": ("reviewerID", "asin"),
-    "amazon2023": ("user_id", "parent_asin"),
-    "yelp": ("user_id", "business_id"),
+# Fields that an interaction needs: user, item, rating, time.
+NEEDED = {
+    "amazon2014": ("reviewerID", "asin", "overall", "unixReviewTime"),
+    "amazon2018": ("reviewerID", "asin", "overall", "unixReviewTime"),
+    "amazon2023": ("user_id", "parent_asin", "rating", "timestamp"),
+    "yelp": ("user_id", "business_id", "stars", "date"),
 }
 
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_metadata_of_nothing_but_an_id_is_a_row_of_empty_texts(tmp_path, source):
-    key = IDS[source][1]
+    key = NEEDED[source][1]
     meta = {key: META[source][key], "title": None, "description": None, "categories": None, "details": None, "name": None}
     convert(tmp_path, source, [REVIEWS[source]], [meta])
     assert rows_of(tmp_path, "item")[1] == [meta[key], *[""] * len(SOURCES[source].item_fields)]
@@ -98,9 +99,7 @@ def test_metadata_of_nothing_but_an_id_is_a_row_of_empty_texts(tmp_path, source)
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_field_that_an_interaction_needs_is_asked_for(tmp_path, source):
-    times = {"amazon2023": "timestamp", "yelp": "date"}
-    ratings = {"amazon2023": "rating", "yelp": "stars"}
-    needed = (*IDS[source], times.get(source, "unixReviewTime"), ratings.get(source, "overall"))
+    needed = NEEDED[source]
     bad = [{name: value for name, value in REVIEWS[source].items() if name != key} for key in needed]
     bad += [{**REVIEWS[source], key: None} for key in needed]
     report = convert(tmp_path, source, [*bad, REVIEWS[source]], [META[source]], max_broken_share=0.9)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from recbole_hnlm.cli.common import say
 from recbole_hnlm.prepare.convert import MAX_BROKEN_SHARE, prepare
+from recbole_hnlm.prepare.registry import SOURCES
 from recbole_hnlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ EXAMPLES = """examples:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's options."""
-    parser.add_argument("--source", help="amazon2014, amazon2018, amazon2023 or yelp")
+    parser.add_argument("--source", help=f"one of {', '.join(SOURCES)}")
     parser.add_argument("--reviews", metavar="FILE", help="the dump's reviews")
     parser.add_argument("--meta", metavar="FILE", help="the dump's products or businesses")
     parser.add_argument("--name", required=True, help="name of the dataset to write")

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from sklearn.metrics.pairwise import cosine_similarity
 
-from recbole_hnlm.data.semantics import mean_item_vectors
 from recbole_hnlm.evaluator.statistics import paired_test
 from recbole_hnlm.finetune.inference import encode_items, encode_pairs, order_pairs
+from recbole_hnlm.model.text_scorer import TextScorer
 from recbole_hnlm.utils.scores import standardise_rows
 
 if TYPE_CHECKING:
@@ -38,7 +37,6 @@ __all__ = [
     "measure_added_value",
     "ndcg_per_user",
     "pairs_per_user",
-    "text_scores",
 ]
 
 _PAIRS = 10  # per user at most; their vectors are averaged
@@ -166,30 +164,6 @@ def added_value(
     }
 
 
-def text_scores(
-    training: TrainingInteractions,
-    vectors: NDArray[np.floating[Any]],
-    mask: NDArray[np.bool_],
-    users: NDArray[np.int64],
-    items: NDArray[np.int64],
-) -> NDArray[np.float64]:
-    """Score items for users by the cosine of an item's text vector to the mean over the user's training items.
-
-    Args:
-        training: the training split.
-        vectors: of the items' texts, ``[I, T]``.
-        mask: items that have one, bool ``[I]``.
-        users: int64 ``[N]``.
-        items: int64 ``[n]``.
-
-    Returns:
-        float64 ``[N, n]``; 0 for users and items without text.
-    """
-    means, _ = mean_item_vectors(training, vectors, mask)
-    theirs = np.where(mask[items, None], vectors[items], 0.0)
-    return np.asarray(cosine_similarity(means[users].astype(np.float64), theirs.astype(np.float64)))
-
-
 def measure_added_value(
     finetuned: FinetunedLLM, encoder: HardNegativeEncoder, validation: tuple[NDArray[np.int64], NDArray[np.int64]]
 ) -> dict[str, dict[str, Any] | None]:
@@ -199,11 +173,12 @@ def measure_added_value(
     pairs = pairs_per_user(context.training, heldout.users, context.items_with_text, settings.finetune_seed)
     texts = finetuned.item_text_vectors()
     teacher = context.teacher.scores(heldout.users)
+    scorer = TextScorer(texts.vectors, texts.mask, context.training, "mean", 1.0, torch.device("cpu"))
     sources = {
         "llm": llm_scores(
             encoder, finetuned.prompts, finetuned.texts, pairs, heldout.users, shown, settings.finetune_batch_tokens
         ),
-        "text": text_scores(context.training, texts.vectors, texts.mask, heldout.users, shown),
+        "text": scorer.scores(torch.from_numpy(heldout.users)).numpy()[:, shown],
     }
     found: dict[str, dict[str, Any] | None] = {}
     for name, scores in sources.items():
