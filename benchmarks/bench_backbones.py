@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import warnings
 from typing import Any
 
 from bench_training import BATCH, make_config, timed
-from common import locate_dataset, parse_arguments, report
+from common import locate_dataset, parse_arguments, report, scratch
 from recbole.data.utils import create_dataset, data_preparation
 from recbole.model.general_recommender.bpr import BPR
 from recbole.model.general_recommender.lightgcn import LightGCN
@@ -47,7 +46,7 @@ def main() -> None:
     arguments = parse_arguments(__doc__)
     warnings.filterwarnings("ignore")
     logging.disable(logging.INFO)
-    os.chdir(tempfile.mkdtemp(prefix="hnlm_bench_"))  # RecBole writes its tensorboard files here
+    os.chdir(scratch())  # RecBole writes its tensorboard files here
     folder, dataset, description = locate_dataset(arguments)
     rows, repeats = [], min(arguments.repeats, 2)
     for name, stock, target in PAIRS:

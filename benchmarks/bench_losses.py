@@ -11,14 +11,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import tempfile
 import time
 import warnings
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from common import argument_parser, locate_dataset, report, seconds, training_keys
+from common import argument_parser, locate_dataset, report, scratch, seconds, training_keys
 from recbole.config import Config
 from recbole.data.utils import create_dataset, data_preparation
 from recbole.model.general_recommender.lightgcn import LightGCN
@@ -65,7 +64,7 @@ def step_rows(rows: int, width: int, size: int, repeats: int, seed: int) -> list
 def epoch_rows(arguments: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Time an epoch of each method and of RecBole's LightGCN, the least of ``--repeats`` turns."""
     folder, dataset, description = locate_dataset(arguments)
-    os.chdir(tempfile.mkdtemp(prefix="hnlm_bench_"))  # RecBole writes its tensorboard files here
+    os.chdir(scratch())  # RecBole writes its tensorboard files here
     shared = training_keys(folder, arguments.seed, n_layers=2, batch=2048)
     shared |= {name: HNLMSettings.model_fields[name].default for name in setting_names()}
     config = Config(model=LightGCN, dataset=dataset, config_dict=shared)

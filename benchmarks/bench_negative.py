@@ -10,12 +10,11 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import tempfile
 import warnings
 
 import numpy as np
 from bench_training import BATCH, TEXT_DIMENSION, make_config
-from common import locate_dataset, parse_arguments, report, seconds
+from common import locate_dataset, parse_arguments, report, scratch, seconds
 from recbole.data.utils import create_dataset, data_preparation
 from recbole.utils import init_seed
 
@@ -33,7 +32,7 @@ def main() -> None:
     arguments = parse_arguments(__doc__)
     warnings.filterwarnings("ignore")
     logging.disable(logging.INFO)
-    os.chdir(tempfile.mkdtemp(prefix="hnlm_bench_"))  # RecBole writes its tensorboard files here
+    os.chdir(scratch())  # RecBole writes its tensorboard files here
     folder, dataset, description = locate_dataset(arguments)
     config = make_config(HNLMLightGCN, folder, dataset, arguments.seed, **NO_SEMANTICS)
     init_seed(arguments.seed, True)

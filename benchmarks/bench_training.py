@@ -13,15 +13,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import tempfile
 import time
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
-from common import locate_dataset, parse_arguments, report, training_keys
+from common import locate_dataset, parse_arguments, report, scratch, training_keys
 from recbole.config import Config
 from recbole.data.utils import create_dataset, data_preparation
 from recbole.model.general_recommender.lightgcn import LightGCN
@@ -45,7 +43,7 @@ def make_config(model: type, folder: str, dataset: str, seed: int, **keys: Any) 
 
 def make_store(rows: int, seed: int) -> np.ndarray:
     """Write random vectors for every pair and map them."""
-    path = Path(tempfile.mkdtemp(prefix="hnlm_bench_")) / "vectors.npy"
+    path = scratch() / "vectors.npy"
     store = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(rows, STORE_DIMENSION))
     rng = np.random.default_rng(seed)
     for start in range(0, rows, 65_536):
@@ -69,7 +67,7 @@ def main() -> None:
     arguments = parse_arguments(__doc__)
     warnings.filterwarnings("ignore")
     logging.disable(logging.INFO)
-    os.chdir(tempfile.mkdtemp(prefix="hnlm_bench_"))  # RecBole writes its tensorboard files here
+    os.chdir(scratch())  # RecBole writes its tensorboard files here
     folder, dataset, description = locate_dataset(arguments)
     config = make_config(LightGCN, folder, dataset, arguments.seed)
     init_seed(arguments.seed, True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
+import shutil
 import statistics
 import sys
 import tempfile
@@ -41,6 +43,13 @@ def parse_arguments(description: str | None) -> argparse.Namespace:
     return arguments
 
 
+def scratch() -> Path:
+    """Return a new folder that is removed when the benchmark ends."""
+    folder = tempfile.mkdtemp(prefix="hnlm_bench_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
 def seconds(function: Callable[[], object], repeats: int) -> float:
     """Return the median seconds of a call, after one call that is not counted."""
     function()
@@ -69,7 +78,7 @@ def locate_dataset(arguments: argparse.Namespace) -> tuple[str, str, str]:
         return str(folder), name, name
     sizes = (1500, 1200, 30_000) if arguments.quick else (29_859, 40_982, 1_100_000)
     users, items = generate_pairs(*sizes, arguments.seed)
-    target = Path(tempfile.mkdtemp(prefix="hnlm_bench_")) / "generated"
+    target = scratch() / "generated"
     target.mkdir()
     with (target / "generated.inter").open("w") as stream:
         stream.write("user_id:token\titem_id:token\n")
@@ -82,7 +91,7 @@ def training_keys(folder: str, seed: int, *, n_layers: int, batch: int) -> dict[
     """Return the keys under which RecBole's LightGCN and ours are timed: d 64, ids alone, files in a new folder."""
     return {
         "data_path": folder,
-        "checkpoint_dir": tempfile.mkdtemp(prefix="hnlm_bench_"),
+        "checkpoint_dir": str(scratch()),
         "load_col": {"inter": ["user_id", "item_id"]},
         "gpu_id": "",
         "show_progress": False,
