@@ -111,6 +111,20 @@ def test_nothing_heavy_is_imported_before_a_verb_is_chosen(argv):
     assert done.returncode == 0, done.stderr
 
 
+def test_runs_without_an_llm_import_none_of_its_packages():
+    """They take several times as long to import as all the rest."""
+    code = (
+        "import importlib, sys\n"
+        "from recbole_hnlm.cli.entry import VERBS\n"
+        "for verb in VERBS.values(): importlib.import_module(verb.module)\n"
+        "heavy = {'transformers', 'peft', 'bitsandbytes', 'accelerate', 'sentence_transformers', 'xgrammar', 'sympy',\n"
+        "    'torch._dynamo', 'torch.distributed.tensor', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 _LISTED = {
     "evaluate": "--checkpoint",
     "recommend": "--checkpoint",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from recbole_hnlm.finetune.transferred import finetuned_llm
 from recbole_hnlm.stages.encode import item_text_vectors
 from recbole_hnlm.stages.session import StageSession
 
@@ -21,4 +20,7 @@ class FinetuneSession(StageSession):
     @cached_property
     def finetuned(self) -> FinetunedLLM:
         """The LLM fine-tuned on the split, or on another dataset (``finetune_from``); weights load with the first vector."""
+        # transformers, peft and bitsandbytes: most of the start-up time of runs that fine-tune nothing.
+        from recbole_hnlm.finetune.transferred import finetuned_llm  # noqa: PLC0415
+
         return finetuned_llm(self.context, lambda: item_text_vectors(self))

@@ -10,11 +10,14 @@ import os
 from typing import TYPE_CHECKING
 
 import torch
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from recbole_hnlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:
+    from typing import TypeGuard
+
+    from torch.distributed.tensor import DTensor
+
     from recbole_hnlm.config.settings import HNLMSettings
 
 __all__ = ["copy_whole", "fsdp_requested", "require_fsdp", "whole"]
@@ -67,9 +70,14 @@ def require_fsdp(settings: HNLMSettings, device: str, processes: int) -> None:
     os.environ.setdefault("FSDP_AUTO_WRAP_POLICY", "TRANSFORMER_BASED_WRAP")
 
 
+def _is_spread(tensor: torch.Tensor) -> TypeGuard[DTensor]:
+    # Not isinstance: the class alone takes seconds to import, in runs that spread nothing.
+    return hasattr(tensor, "full_tensor")
+
+
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor as one piece. One that is spread over processes is gathered, so every process must call this."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if _is_spread(tensor) else tensor
 
 
 def copy_whole(target: torch.Tensor, value: torch.Tensor) -> None:
@@ -79,7 +87,9 @@ def copy_whole(target: torch.Tensor, value: torch.Tensor) -> None:
         target: any shape; where it is spread, every process must call this with the same value.
         value: of the same shape, on any device.
     """
-    if isinstance(target, DTensor):
+    if _is_spread(target):
+        from torch.distributed.tensor import distribute_tensor  # noqa: PLC0415 -- takes seconds, only FSDP needs it
+
         # Every process has the value, so nothing is sent.
         value = distribute_tensor(value.to(target.device), target.device_mesh, target.placements, src_data_rank=None)
     target.copy_(value)
