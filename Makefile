@@ -20,7 +20,7 @@ TEST_STAMP := $(VENV)/.stamp-test
 LINT_STAMP := $(VENV)/.stamp-lint
 DOCS_STAMP := $(VENV)/.stamp-docs
 
-.PHONY: help setup setup-all run run-finetuned test test-fuzz test-matrix test-services lint audit format types bench docs wheel-check clean
+.PHONY: help setup setup-all run run-finetuned test test-fuzz test-matrix test-services lint audit format types reproduce bench docs wheel-check clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -65,6 +65,19 @@ format: $(LINT_STAMP)  ## Format the code
 
 bench: $(TEST_STAMP)  ## Run the benchmarks: ratios against RecBole, measured side by side
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(PY) "$$script" $(ARGS); done
+
+# Hours; stops and goes on at any time. DATA is the folder of datasets (ml-100k comes with RecBole), TRIALS and SEEDS the budget of every row.
+DATASETS ?= ml-100k amazon-cds-text amazon-toys
+TRIALS ?= 20
+SEEDS ?= 5
+ROWS ?= properties/reproduce/baselines.yaml,properties/reproduce/texts.yaml,properties/reproduce/llm.yaml
+reproduce: $(RUN_STAMP)  ## Tune and train every method on every dataset alike, and write results/main.md (hours; resumable)
+	@for dataset in $(DATASETS); do \
+	  $(PY) -m recbole_hnlm compare --dataset=$$dataset $(if $(DATA),--data_path="$(DATA)") --rows=$(ROWS) --tune=shipped --trials=$(TRIALS) \
+	    --seeds=$(SEEDS) --topk=10,20 --metrics=Recall,NDCG,TailPercentage --valid_metric=NDCG@20 --out=comparison/$$dataset $(ARGS) || exit $$?; \
+	done
+	@$(PY) tools/main_table.py $(DATASETS:%=comparison/%) --ours="HNLM default" --out=results/main.md \
+	  --command='make reproduce TRIALS=$(TRIALS) SEEDS=$(SEEDS) DATA=<folder of datasets>'
 
 docs: $(DOCS_STAMP)  ## Build the documentation into docs/_build/html
 	@$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html

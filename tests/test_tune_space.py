@@ -132,7 +132,7 @@ SHIPPED = sorted(path.stem for path in (Path(__file__).parent.parent / "properti
 
 def test_every_model_of_ours_and_the_usual_baselines_have_a_space():
     ours = {path.stem for path in (properties_dir() / "model").glob("*.yaml")}
-    assert {*SHIPPED} == ours | {"LightGCN", "BPR", "NGCF", "SGL", "NeuMF", "EASE"}
+    assert {*SHIPPED} == ours | {"LightGCN", "BPR", "NGCF", "SGL", "NeuMF", "EASE", "ItemKNN"}
     assert ours <= {*model_names()}
     with pytest.raises(ConfigError, match=r"no search space is shipped for Pop \(there are AlphaRec, BPR, "):
         shipped_space("Pop")

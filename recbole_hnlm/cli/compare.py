@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from recbole_hnlm.cli.common import KEYS_HELP, config_files, say
 from recbole_hnlm.experiments.jobs import run_cells, share_of
+from recbole_hnlm.experiments.methods import read_rows
 from recbole_hnlm.experiments.picture import draw_table
 from recbole_hnlm.experiments.plan import PlanRequest, make_plan
 from recbole_hnlm.experiments.search_plan import Algorithm, PrunerName
@@ -39,6 +40,7 @@ EXAMPLES = """examples:
       --grid learning_rate=0.001,0.002,0.005 --grid ahns.ahns_beta=1,10
   %(prog)s --dataset=ml-100k --models=LightGCN,HNLMLightGCN --negative_samplers=dns --out=comparison \\
       --tune=shipped --trials=30 --jobs=2
+  %(prog)s --dataset=ml-100k --models=LightGCN:dns --rows=ablation.yaml --seeds=3 --out=comparison
 A plain name is that backbone with the sampler and without an LLM; HNLM<Name> is the same with the semantic part. Run the same
 command again to continue: finished cells are reused, changed settings make new ones."""
 
@@ -47,11 +49,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's options."""
     parser.add_argument(
         "--models",
-        required=True,
+        default="",
         metavar="NAMES",
         help="names of models, separated by commas; NAME:SAMPLER for one sampler only",
     )
     parser.add_argument("--negative_samplers", default="uniform", metavar="NAMES", help="names of samplers (default uniform)")
+    parser.add_argument(
+        "--rows",
+        action="append",
+        default=[],
+        metavar="FILES",
+        help="YAML files of rows with names: NAME: {model: M, negative_sampler: S, KEY: VALUE, ...}",
+    )
     parser.add_argument("--seeds", default="5", metavar="N|LIST", help="seeds from the key seed on, or a list (default 5)")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder of the cells and of the tables")
     parser.add_argument("--dataset", help="name of the dataset; `dataset:` in YAML works too")
@@ -106,6 +115,8 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """
     if args.jobs < 1:
         raise ConfigError(f"jobs: expected at least 1, got {args.jobs}")
+    if not (args.models or args.rows):
+        raise ConfigError("compare needs rows: --models=NAMES, --rows=FILE, or both")
     folder = Path(args.out)
     request = PlanRequest(
         models=_names(args.models),
@@ -118,6 +129,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         grid=tuple(args.grid),
         tune=args.tune,
         allow_llm_keys=args.allow_llm_keys,
+        rows=read_rows(config_files(args.rows)),
     )
     failures: dict[str, str] = {}
 
@@ -157,6 +169,7 @@ def _write_tables(folder: Path, plan: Sequence[Cell], failures: dict[str, str], 
     table = summarise(finished, notes, tuned.chosen() if tuned else None) if finished else None
     results: dict[str, Any] = {
         "cells": [cell.id for cell in plan],
+        "labels": [cell.method.label for cell in plan],
         "missing": missing,
         "failures": failures,
         "grid": tuned.to_json() if tuned else None,

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from recbole_hnlm.config.checks import nearest
 from recbole_hnlm.evaluator.per_user import is_per_user
 from recbole_hnlm.utils.errors import ConfigError
 from recbole_hnlm.utils.registry import get_model_class, model_names, negative_sampler_names
+from recbole_hnlm.utils.values import load_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from recbole_hnlm.config import Config
 
-__all__ = ["Method", "Role", "metrics_of", "model_name", "parse_seeds", "resolve_methods", "role_of"]
+__all__ = ["Method", "Role", "metrics_of", "model_name", "parse_seeds", "read_rows", "resolve_methods", "role_of"]
 
 Role = Literal["baseline", "rival", "hnlm"]
 
@@ -35,6 +36,7 @@ class Method:
         runs: the model that is trained, such as ``HNLMLightGCN``.
         keys: keys that the method fixes.
         role: what the row reads; the plan finds it from the row's settings by :func:`role_of`.
+        name: the row's own name, where it has one.
     """
 
     model: str
@@ -42,10 +44,13 @@ class Method:
     runs: str
     keys: dict[str, Any] = field(default_factory=dict)
     role: Role = "baseline"
+    name: str | None = None
 
     @property
     def label(self) -> str:
         """Return the name in tables."""
+        if self.name is not None:
+            return self.name
         return self.model if self.sampler is None else f"{self.model} + {self.sampler}"
 
 
@@ -87,8 +92,31 @@ def model_name(entry: str) -> str:
     return entry.partition(":")[0]
 
 
-def resolve_methods(models: Sequence[str], samplers: Sequence[str]) -> list[Method]:
-    """Return the rows of the table, in the order of the lists.
+def read_rows(paths: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Read rows with names, ``NAME: {model: M, negative_sampler: S, KEY: VALUE, ...}``.
+
+    Raises:
+        ConfigError: a file that cannot be read, is no YAML or has no row; a row that is no mapping of keys, or is there twice.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        found = load_yaml(path)
+        wrong = [
+            name for name, keys in found.items() if not (isinstance(name, str) and name.strip() and isinstance(keys, dict))
+        ]
+        if wrong or not found:
+            what = f"{str(wrong[0])[:80]!r} has no keys" if wrong else "it is empty"
+            raise ConfigError(f"{path}: {what}; expected rows such as  softmax: {{model: LightGCN, rank_loss: softmax}}")
+        if doubled := sorted(found.keys() & rows.keys()):
+            raise ConfigError(f"{path}: the row {doubled[0]!r} is in another file of --rows too")
+        rows |= found
+    return rows
+
+
+def resolve_methods(
+    models: Sequence[str], samplers: Sequence[str], rows: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[Method]:
+    """Return the rows of the table, in the order of the lists, and then those that have a name.
 
     A plain name with an ``HNLM`` counterpart runs that counterpart without an LLM, under ``uniform`` too, so that the
     sampler is all that differs between its rows; the counterparts equal RecBole's models where RecBole has them.
@@ -96,10 +124,33 @@ def resolve_methods(models: Sequence[str], samplers: Sequence[str]) -> list[Meth
     Args:
         models: names; ``NAME:SAMPLER`` (and ``NAME:SAMPLER:SAMPLER``) has its own samplers in place of ``samplers``.
         samplers: names of negative samplers.
+        rows: name to the keys of that row: ``model``, ``negative_sampler`` (without it ``uniform``) and any others.
 
     Raises:
-        ConfigError: an unknown model or sampler, one that is given twice, or samplers for a model that has none.
+        ConfigError: an unknown model or sampler, one that is given twice, samplers for a model that has none, or no row.
     """
+    methods = _unnamed(models, samplers) if models or not rows else []
+    labels = {method.label for method in methods}
+    for name, keys in (rows or {}).items():
+        if name in labels:
+            raise ConfigError(f"rows: {name!r} is the name of a row of --models too; give it another one")
+        methods.append(_named(name, keys))
+    return methods
+
+
+def _named(name: str, keys: Mapping[str, Any]) -> Method:
+    model, sampler = keys.get("model"), keys.get("negative_sampler")
+    if not isinstance(model, str):
+        raise ConfigError(f"rows: {name!r} names no model: expected model: NAME among its keys")
+    try:
+        (method,) = _unnamed([model if sampler is None else f"{model}:{sampler}"], ["uniform"])
+    except ConfigError as error:
+        raise ConfigError(f"rows: {name!r}: {error}") from error
+    own = {key: value for key, value in keys.items() if key not in {"model", "negative_sampler"}}
+    return replace(method, name=name, keys={**method.keys, **own})
+
+
+def _unnamed(models: Sequence[str], samplers: Sequence[str]) -> list[Method]:
     _check_names("models", [model_name(entry) for entry in models])
     _check_names("negative_samplers", samplers)
     methods: list[Method] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from recbole_hnlm.config import Config
@@ -10,7 +10,8 @@ from recbole_hnlm.config.checks import nearest
 from recbole_hnlm.config.reading import unread_text
 from recbole_hnlm.experiments.cells import Cell, cell_id, code_digest
 from recbole_hnlm.experiments.grid import GridKey, parse_grid, points_of
-from recbole_hnlm.experiments.methods import Method, metrics_of, model_name, parse_seeds, resolve_methods, role_of
+from recbole_hnlm.experiments.methods import Method, metrics_of, parse_seeds, resolve_methods, role_of
+from recbole_hnlm.experiments.tune_checks import is_of_the_measurement
 from recbole_hnlm.utils.errors import ConfigError
 from recbole_hnlm.utils.values import split_argv
 
@@ -35,6 +36,7 @@ class PlanRequest:
         argv: ``--key=value`` for all cells and ``--MODEL.key=value`` for those of one model.
         tune: ``shipped``, or a file in RecBole's ``hyper.test`` format, over which every row is tuned.
         allow_llm_keys: let keys be tuned that ask the LLM again.
+        rows: name to the keys of each row that has a name, its model among them.
     """
 
     models: tuple[str, ...]
@@ -47,6 +49,15 @@ class PlanRequest:
     grid: tuple[str, ...] = ()
     tune: str | None = None
     allow_llm_keys: bool = False
+    rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def methods(self) -> list[Method]:
+        """Return the rows of the table.
+
+        Raises:
+            ConfigError: as :func:`~recbole_hnlm.experiments.methods.resolve_methods`.
+        """
+        return resolve_methods(self.models, self.samplers, self.rows)
 
 
 class _Frame(NamedTuple):
@@ -61,8 +72,8 @@ class _Frame(NamedTuple):
 
 
 def _frame(request: PlanRequest) -> _Frame:
-    methods = resolve_methods(request.models, request.samplers)
-    names = [model_name(entry) for entry in request.models]
+    methods = request.methods()
+    names = list(dict.fromkeys(method.model for method in methods))
     shared, scoped = _scoped_keys(request.argv, names)
     grid = _grid(request, methods)
     own = ["model", "dataset", "negative_sampler", "resume", *(["seed"] if "," in request.seeds else [])]
@@ -80,6 +91,8 @@ def _frame(request: PlanRequest) -> _Frame:
     first = configs[0][1]
     given = [(None, key) for key in shared] + [(model, key) for model, keys in scoped.items() for key in keys]
     _check_read(configs, [*given, *((entry.scope, entry.key) for entry in grid)])
+    for method, config in configs:
+        _check_own_keys(method.label, request.rows.get(method.label, {}), config)
     seeds = parse_seeds(request.seeds, int(first["seed"]))
     split = first.settings.split_seed
     if request.vary_split and split is not None:
@@ -103,9 +116,22 @@ def _check_read(configs: Sequence[tuple[Method, Config]], given: Sequence[tuple[
         raise ConfigError("; ".join(unread_text(problems)))
 
 
+def _check_own_keys(label: str, keys: Mapping[str, Any], config: Config) -> None:
+    """Refuse a key of a row with a name that nothing in the row reads, or that would measure it on something else."""
+    unread = {key: config.unread[key] for key in keys if key in config.unread}
+    if unread:
+        raise ConfigError(f"rows: {label!r}: {'; '.join(unread_text(unread))}")
+    for key in keys:
+        if key in {"seed", "resume"} or (key != "model" and is_of_the_measurement(key)):
+            raise ConfigError(
+                f"rows: {label!r}: {key} is none of a row's own keys: the rows of a table share what they are measured on; "
+                f"give it as --{key}=VALUE"
+            )
+
+
 def _grid(request: PlanRequest, methods: Sequence[Method]) -> list[GridKey]:
     samplers = dict.fromkeys(method.sampler for method in methods if method.sampler is not None)
-    return parse_grid(request.grid, [model_name(entry) for entry in request.models], list(samplers))
+    return parse_grid(request.grid, list(dict.fromkeys(method.model for method in methods)), list(samplers))
 
 
 def grid_of(request: PlanRequest) -> list[GridKey]:
@@ -114,7 +140,7 @@ def grid_of(request: PlanRequest) -> list[GridKey]:
     Raises:
         ConfigError: as :func:`make_plan`, of names and of the grid.
     """
-    return _grid(request, resolve_methods(request.models, request.samplers))
+    return _grid(request, request.methods())
 
 
 def _cells(request: PlanRequest, frame: _Frame, method: Method, point: Mapping[str, Any], seeds: Sequence[int]) -> list[Cell]:
@@ -198,6 +224,10 @@ def make_plan(request: PlanRequest, points: Mapping[str, Mapping[str, Any]] | No
         point = {} if points is None else points.get(method.label)
         if point is not None:
             cells += _cells(request, frame, method, point, frame.seeds)
+    owners: dict[str, str] = {}
+    for cell in cells:
+        if (other := owners.setdefault(cell.id, cell.method.label)) != cell.method.label:
+            raise ConfigError(f"the rows {other!r} and {cell.method.label!r} have the same settings; leave one of them out")
     return cells
 
 

@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     from recbole_hnlm.config import Config
     from recbole_hnlm.experiments.space import Space
 
-__all__ = ["check_keys_of", "check_values", "llm_lines"]
+__all__ = ["check_keys_of", "check_values", "is_of_the_measurement", "llm_lines"]
 
-# Another value of these changes what a score is measured on, or nothing that is measured.
 _NOT_TUNED = {*dataset_arguments, *evaluation_arguments, *general_arguments, *LAUNCHER_KEYS, "model", "dataset"}
+
+
+def is_of_the_measurement(key: str) -> bool:
+    """Whether another value of a key changes what a score is measured on, or nothing that is measured."""
+    return key in _NOT_TUNED or changes_data_or_nothing(key)
 
 
 def check_keys_of(space: Space, given: Collection[str]) -> None:
@@ -38,7 +42,7 @@ def check_keys_of(space: Space, given: Collection[str]) -> None:
         ConfigError: such a key.
     """
     for key in space.keys:
-        if key in _NOT_TUNED or changes_data_or_nothing(key):
+        if is_of_the_measurement(key):
             raise ConfigError(
                 f"{space.source}: {key} cannot be tuned: its values change what a validation score is measured on, or nothing "
                 "that is measured; give it as --{key}=VALUE".replace("{key}", key)
