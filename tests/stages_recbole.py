@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from recbole.config import Config
+from recbole.config import Config as RecBoleConfig
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import init_seed
+
+from recbole_hnlm.config import Config
+
+
+class StockConfig(RecBoleConfig):
+    """RecBole's configuration, which starts with NumPy 2 too."""
+
+    compatibility_settings = Config.compatibility_settings
 
 
 def recbole_training(tmp_path, monkeypatch, interactions, **config_values):
@@ -24,7 +32,7 @@ def recbole_training(tmp_path, monkeypatch, interactions, **config_values):
         "eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"},
         **config_values,
     }
-    config = Config(model="BPR", dataset="toy", config_dict=values)
+    config = StockConfig(model="BPR", dataset="toy", config_dict=values)
     init_seed(config["seed"], reproducibility=True)
     loaders = data_preparation(config, create_dataset(config))
     return config, *(loader._dataset for loader in loaders)

@@ -160,6 +160,11 @@ def test_the_script_shows_its_own_command_in_its_help(capsys):
         (KeyboardInterrupt("go on with --resume=x"), 130, "interrupted: go on with --resume=x\n"),
         (KeyboardInterrupt(), 130, "interrupted: what was finished is kept"),
         (OSError(errno.ENOSPC, "No space left on device", "results/x"), 2, "error: the disk is full (results/x)"),
+        (
+            ModuleNotFoundError("No module named 'recbole'", name="recbole"),
+            2,
+            "error: RecBole is not installed: pip install --no-deps",
+        ),
     ],
 )
 def test_interruptions_and_full_disks_are_one_line(monkeypatch, capsys, raised, code, message):

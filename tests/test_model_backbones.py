@@ -9,6 +9,7 @@ from recbole.model.general_recommender.ngcf import NGCF
 from recbole.model.general_recommender.sgl import SGL
 from recbole.utils import init_seed
 
+from recbole_hnlm.model.recbole_graphs import on_current_scipy
 from recbole_hnlm.negative_sampler.hops import Propagated
 from recbole_hnlm.trainer.hnlm import HNLMTrainer
 from recbole_hnlm.utils.paths import properties_dir
@@ -39,7 +40,7 @@ def pair(tmp_path, name, stock_class, **keys):
     config = configure(tmp_path, name, **PLAIN, **keys)
     loader, ours, _, _ = build(config)
     init_seed(config["seed"], config["reproducibility"])
-    stock = stock_class(config, loader._dataset)
+    stock = on_current_scipy(stock_class)(config, loader._dataset)
     for key, parameter in stock.named_parameters():
         assert torch.equal(parameter, ours.get_parameter(key))
     return loader, ours, stock

@@ -6,6 +6,7 @@ from recbole.model.general_recommender.lightgcn import LightGCN
 from recbole.trainer.trainer import Trainer
 from recbole.utils import init_seed
 
+from recbole_hnlm.model.recbole_graphs import on_current_scipy
 from recbole_hnlm.trainer.hnlm import HNLMTrainer
 
 
@@ -16,7 +17,7 @@ def test_figures_are_recboles_whatever_the_batch(tmp_path, monkeypatch, users_pe
     config = make_config(tmp_path, eval_batch_size=31, topk=[3, 10], valid_metric="MRR@10", **PLAIN)
     loader, _, valid, _ = build(config)
     init_seed(1, True)
-    stock = LightGCN(config, loader._dataset)
+    stock = on_current_scipy(LightGCN)(config, loader._dataset)
     expected = Trainer(config, stock).evaluate(valid, load_best_model=False)
     config = make_config(tmp_path, eval_batch_size=31 * users_per_batch, topk=[3, 10], valid_metric="MRR@10", **PLAIN)
     loader, model, valid, _ = build(config)

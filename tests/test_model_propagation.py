@@ -9,6 +9,7 @@ from recbole.model.general_recommender.lightgcn import LightGCN
 
 from recbole_hnlm.model.hnlmlightgcn import HNLMLightGCN
 from recbole_hnlm.model.propagation import normalized_adjacency, propagate_hops, propagate_mean
+from recbole_hnlm.model.recbole_graphs import on_current_scipy
 
 
 def dense(adjacency):
@@ -35,7 +36,7 @@ def test_adjacency_equals_recbole(tmp_path, duplicates):
     train, _, _ = prepare(config)
     pairs = train._dataset.inter_matrix(form="coo")
     assert (pairs.nnz > len(set(zip(pairs.row, pairs.col, strict=True)))) == duplicates
-    theirs = LightGCN(config, train._dataset).norm_adj_matrix.to_dense().numpy()
+    theirs = on_current_scipy(LightGCN)(config, train._dataset).norm_adj_matrix.to_dense().numpy()
     ours = dense(HNLMLightGCN(config, train._dataset).norm_adj_matrix)
     assert np.count_nonzero(ours) == np.count_nonzero(theirs)
     assert np.abs(ours - theirs).max() < 1e-7

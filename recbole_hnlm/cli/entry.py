@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["VERBS", "Verb", "VerbEntry", "main", "run_script"]
 
 _INTERRUPTED_EXIT_CODE = 130
+# Its metadata asks for a version of ray that newer Pythons have no wheels of, and nothing here reads ray.
+_RECBOLE_INSTALL = "pip install --no-deps recbole==1.2.1"
 _REPEAT_SECONDS = 2.0  # in which a repeated Ctrl-C counts as the same one
 
 
@@ -157,6 +159,10 @@ def _guarded(name: str, prog: str, argv: Sequence[str] | None) -> int:
             return _perform(name, prog, argv)
         except HNLMError as error:
             message, code = f"error: {redact(' '.join(str(error).split()))}", USER_ERROR_EXIT_CODE
+        except ModuleNotFoundError as error:
+            if error.name != "recbole":
+                raise
+            message, code = f"error: RecBole is not installed: {_RECBOLE_INSTALL}", USER_ERROR_EXIT_CODE
         except KeyboardInterrupt as interrupt:
             kept = str(interrupt) or "what was finished is kept; run the same command again to continue"
             message, code = f"interrupted: {kept}", 128 + came[0] if came else _INTERRUPTED_EXIT_CODE

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections import OrderedDict
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -65,3 +66,7 @@ class MetricEvaluator(Evaluator):
         self.config = config
         self.metrics = [metric.lower() for metric in config["metrics"]]
         self.metric_class = {metric: metric_classes()[metric](config) for metric in self.metrics}
+
+    def evaluate(self, dataobject: Any) -> OrderedDict[str, float]:
+        """Return every metric's value as a plain number: NumPy 2 would show its own with their type in each line of the log."""
+        return OrderedDict((name, float(value)) for name, value in super().evaluate(dataobject).items())

@@ -6,7 +6,6 @@ for others the proxy of the environment is chosen here, so that its faults name 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import urllib.request
@@ -154,19 +153,18 @@ class HttpClient:
             BackendError: the address or the proxy cannot be used at all.
             MissingDependencyError: the proxy needs a package that is not installed.
         """
+        import anyio  # noqa: PLC0415 - as below
         import httpx2  # noqa: PLC0415 - a noticeable time to import
 
         client = self._open()
         content = None if body is None else json.dumps(body, ensure_ascii=True).encode()
         try:
             # The client's own limits are for one read each; a server that sends a byte now and then would pass them for ever.
-            async with (
-                asyncio.timeout(self._seconds),
-                client.stream(method, f"{self.address.url}{path}", content=content) as answer,
-            ):
-                raw = await self._bounded(answer.aiter_raw())
-                headers = {name.lower(): value for name, value in answer.headers.items()}
-                return Answer(answer.status_code, headers, _unpacked(raw, headers.get("content-encoding", "")))
+            with anyio.fail_after(self._seconds):
+                async with client.stream(method, f"{self.address.url}{path}", content=content) as answer:
+                    raw = await self._bounded(answer.aiter_raw())
+                    headers = {name.lower(): value for name, value in answer.headers.items()}
+                    return Answer(answer.status_code, headers, _unpacked(raw, headers.get("content-encoding", "")))
         except (TimeoutError, httpx2.TimeoutException):
             raise NoAnswerError(f"no whole answer within {self._limit}{self._seconds:g} seconds{self._through}") from None
         except httpx2.ProxyError as error:

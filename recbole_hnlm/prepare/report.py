@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ class PrepareReport:
         }
 
     def __str__(self) -> str:
-        first, last = (datetime.fromtimestamp(time, UTC).date().isoformat() for time in (self.first_time, self.last_time))
+        times = (self.first_time, self.last_time)
+        first, last = (datetime.fromtimestamp(time, timezone.utc).date().isoformat() for time in times)
         shares = ", ".join(f"{column} {count / self.items:.1%}" for column, count in self.filled.items())
         return "\n".join(
             [

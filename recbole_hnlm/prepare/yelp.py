@@ -7,7 +7,7 @@ carry no zone and are read as UTC. Source: https://www.yelp.com/dataset/document
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from recbole_hnlm.prepare.columns import seconds_cells
@@ -22,7 +22,7 @@ __all__ = ["YELP"]
 
 def _seconds(date: object) -> int:
     try:
-        return int(datetime.fromisoformat(date).replace(tzinfo=UTC).timestamp())  # type: ignore[arg-type]
+        return int(datetime.fromisoformat(date).replace(tzinfo=timezone.utc).timestamp())  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
         raise RecordError("a date that is not like 2016-03-09 12:30:45") from error
 

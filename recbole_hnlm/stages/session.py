@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from recbole_hnlm.data.text_encoder import SentenceEncoder
 from recbole_hnlm.llm.cache import ReplyCache
@@ -51,7 +51,7 @@ class StageSession:
         self._owns_backend = backend is None
         self._cache: ReplyCache | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> StageSession:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

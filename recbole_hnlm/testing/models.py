@@ -9,6 +9,7 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import InputType, ModelType, init_seed
 
+from recbole_hnlm.model.recbole_graphs import on_current_scipy
 from recbole_hnlm.testing.data import (
     all_scores,
     build,
@@ -207,7 +208,7 @@ class ModelConformance:
         built = self.build(tmp_path, **self.plain_keys(), **self.parity_keys)
         config, models = built.config, [built.model]
         init_seed(config["seed"], config["reproducibility"])
-        models.append(reference_class(config, built.data.train._dataset).to(config["device"]))
+        models.append(on_current_scipy(reference_class)(config, built.data.train._dataset).to(config["device"]))
         ours, reference = models
         batch, losses = next(iter(built.data.train)), []
         for name, parameter in reference.named_parameters():

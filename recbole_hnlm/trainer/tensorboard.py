@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import chdir, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,17 @@ def _may_write(folder: Path) -> bool:
 
 
 @contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    # contextlib.chdir came with Python 3.11.
+    here = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(here)
+
+
+@contextmanager
 def tensorboard_can_write(trainer: Any, config: Any) -> Iterator[None]:
     """Let a trainer be made where the current directory cannot be written: TensorBoard's files then go below ``log_dir``.
 
@@ -38,7 +49,7 @@ def tensorboard_can_write(trainer: Any, config: Any) -> Iterator[None]:
     log_dir.mkdir(parents=True, exist_ok=True)
     config["checkpoint_dir"] = str(Path(given).absolute())
     try:
-        with chdir(log_dir):
+        with _inside(log_dir):
             yield
             trainer.tensorboard.close()
         # A writer opens its file by the path that it was given, which is relative to the other directory.
