@@ -305,15 +305,15 @@ class Config(RecBoleConfig):
         problems += check_model(self.model_class, self.model)
         problems += check_pickled_caches(final)
         problems += check_servers(final)
-        problems += check_paths(final)
         problems += check_metrics(final)
-        problems += (
-            check_training(final)
-            + check_model_keys(self.model, final, self.internal_config_dict)
-            + check_packages(self.model, final)
-            + check_files(self.model, final, dataset_folder(self.dataset, str(final["data_path"])))
-        )
-        problems += check_dataset(self.dataset, final, self.model_class)
+        problems += check_training(final) + check_model_keys(self.model, final, self.internal_config_dict)
+        problems += check_packages(self.model, final)
+        data = dataset_folder(self.dataset, str(final["data_path"]))
+        # Files are looked into where there can be any.
+        problems += check_paths(final, data) or [
+            *check_files(self.model, final, data),
+            *check_dataset(self.dataset, final, self.model_class),
+        ]
         problems += self._unread_problems()
         try:
             settings = settings_of(self)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import psutil
@@ -17,9 +16,11 @@ from recbole_hnlm.prepare.report import PrepareReport
 from recbole_hnlm.prepare.seen import SeenPairs
 from recbole_hnlm.utils.errors import ConfigError, DataError
 from recbole_hnlm.utils.files import replacing
+from recbole_hnlm.utils.given_paths import input_file, output_folder, user_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from recbole_hnlm.prepare.source import Source
 
@@ -89,9 +90,8 @@ def _checked(name: str, out: Path, reviews: Path, meta: Path, max_broken_share: 
     if not 0 <= max_broken_share <= 1:
         raise ConfigError(f"max_broken_share {max_broken_share}: expected a share between 0 and 1")
     for path, option in ((reviews, "reviews"), (meta, "meta")):
-        if not path.is_file():
-            raise DataError(f"--{option}: {path} is {'no file' if path.exists() else 'not there'}; download it first")
-    folder = out / name
+        input_file(path, f"--{option}:", "a dump, plain or gzip; download it first", DataError)
+    folder = output_folder(out, "--out") / name
     if (folder / f"{name}.inter").exists() and not _manifest(folder).exists():
         raise ConfigError(
             f"{folder} holds a dataset that recbole-hnlm prepare did not write; choose another --name or --out, or remove it"
@@ -147,8 +147,8 @@ def prepare(
     """
     if source not in SOURCES:
         raise ConfigError(f"source {source!r}: expected one of {', '.join(SOURCES)}")
-    described, reviews, meta = SOURCES[source], Path(reviews), Path(meta)
-    folder = _checked(name, Path(out), reviews, meta, max_broken_share)
+    described, reviews, meta = SOURCES[source], user_path(reviews), user_path(meta)
+    folder = _checked(name, user_path(out), reviews, meta, max_broken_share)
     _remove_leftovers(folder)
     report = PrepareReport(folder, FileTally(reviews), FileTally(meta))
     with replacing(folder / f"{name}.inter") as inter, replacing(folder / f"{name}.item") as item:
