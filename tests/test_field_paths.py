@@ -9,8 +9,9 @@ import pytest
 from recbole_hnlm.cli import main
 from recbole_hnlm.config import Config
 from recbole_hnlm.experiments.space import read_space_file
+from recbole_hnlm.quick_start.runner import prepare_run
 from recbole_hnlm.utils import given_paths
-from recbole_hnlm.utils.errors import ConfigError
+from recbole_hnlm.utils.errors import ArtifactError, ConfigError
 from recbole_hnlm.utils.given_paths import input_file, output_file, output_folder
 from recbole_hnlm.utils.values import load_yaml
 
@@ -62,7 +63,7 @@ NO_FILE = {
     "": "is empty",
     "loop": "loop cannot be used: Too many levels of symbolic links",
     "dangling": "dangling cannot be used: it is a symbolic link to nothing",
-    "~/missing": "~/missing does not exist (looked for /",
+    "~/missing": "home/missing); expected ",
     "~nobody-of-this-name/x": "there is no user whose home folder it could mean; write the path in full",
     LONG: "cannot be used: File name too long",
     "a b é/missing é": "a b é/missing é does not exist (looked for /",
@@ -95,7 +96,6 @@ READERS = {
             "profile": ("--dataset=tiny",),
             "tune": (*TRAINED, "--out=out"),
             "compare": ("--models=BPR", "--dataset=tiny", "--seeds=1", "--out=out"),
-            "doctor": (),
         }.items()
     },
     "prepare reviews": (
@@ -117,18 +117,21 @@ def test_a_file_that_cannot_be_read_is_one_line(places, refused, reader, monkeyp
         assert begins in line
         assert found in line, (given, line)
         assert expected in line
-    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, *rest, **how: Path(path).name != "text" and allowed(path, *rest, **how))
     assert "text may not be read: check its permissions" in refused(verb, f"--{option}=text", *others)
 
 
+#: Those that look into the file at once; ids of users and checkpoints to resume from are read with the model or the data.
+CONTENT_READERS = ["evaluate checkpoint", "recommend checkpoint", "export checkpoint", "tune params_file", "compare tune"]
+
+
 @pytest.mark.parametrize("name", ["empty", "text", "binary"])
-@pytest.mark.parametrize("reader", [reader for reader in READERS if "config_files" not in reader and "prepare" not in reader])
+@pytest.mark.parametrize("reader", CONTENT_READERS)
 def test_a_file_of_something_else_is_one_line(places, refused, reader, name, monkeypatch):
     if reader in {"recommend checkpoint", "export checkpoint"}:
         monkeypatch.undo()
         monkeypatch.chdir(places)
-    if reader in {"recommend users", "run resume"}:
-        pytest.skip("read with the checkpoint or the data: test_cli_recommend, test_field_artefacts")
     verb, option, others, _, _ = READERS[reader]
     assert name in refused(verb, f"--{option}={name}", *others)
 
@@ -177,23 +180,32 @@ def test_a_folder_that_cannot_be_written_is_one_line_before_any_work(refused, ve
     assert "new/er cannot be written: Read-only file system" in refused(*WRITERS[verb], "--out=new/er")
 
 
-def test_a_file_that_cannot_be_written_is_one_line_before_any_work(refused):
+def test_a_file_that_cannot_be_written_is_one_line_before_any_work(places, refused):
+    options = ("--checkpoint=x", "--user=u1")
     for given in ("text", "text/below/deep", "loop", "dangling", "~nobody-of-this-name/x", f"new/{LONG}"):
-        line = refused("recommend", "--checkpoint=x", "--user=u1", f"--out={given}/recs.csv")
+        line = refused("recommend", *options, f"--out={given}/recs.csv")
         assert NO_FOLDER[given].partition(" ")[2] in line, (given, line)
-    assert "is a folder, expected the name of a file" in refused(
-        "recommend", "--checkpoint=x", "--user=u1", "--out=folder/.csv/.."
-    )
+    (places / "folder.csv").mkdir()
+    assert "folder.csv is a folder, expected the name of a file" in refused("recommend", *options, "--out=folder.csv")
 
 
 @pytest.mark.parametrize("key", ["results_dir", "log_dir", "checkpoint_dir", "artifact_dir", "data_path"])
-def test_the_folders_of_a_run_are_looked_at_before_the_data(refused, key):
-    found = {"": f"{key}: expected a folder", LONG: "File name too long", "loop": "Too many levels of symbolic links"}
+def test_the_folders_of_a_run_are_looked_at_before_the_data(places, tiny_keys, key):
+    found = {
+        "": "expected a folder",
+        LONG: "cannot be used: File name too long",
+        "loop": "loop cannot be used: Too many levels",
+    }
     for given, text in found.items():
-        if (key, given) != ("data_path", ""):
-            assert text in refused("run", *TRAINED, f"--{key}={given}")
-    if key.endswith("_dir") and key != "artifact_dir":
-        assert f"{key} text cannot be a folder: text is a file" in refused("run", *TRAINED, f"--{key}=text", "--state=ERROR")
+        with pytest.raises(ConfigError, match=f"{key}: .*{text}"):
+            Config("BPR", "tiny", config_dict={**tiny_keys, key: given})
+
+
+@pytest.mark.parametrize("key", ["results_dir", "log_dir", "checkpoint_dir"])
+def test_the_folders_that_a_run_writes_are_looked_at_before_any_is_made(places, tiny_keys, key):
+    with pytest.raises(ArtifactError, match=f"{key} text/x cannot be a folder: text is a file; choose a folder"):
+        prepare_run(Config("BPR", "tiny", config_dict={**tiny_keys, key: "text/x"}))
+    assert not {"results", "saved", "log"} & {path.name for path in places.iterdir()}
 
 
 def test_a_name_of_a_dataset_that_no_folder_can_have_is_one_line(tiny_keys):
@@ -213,4 +225,4 @@ def test_spaces_letters_and_the_home_folder_are_understood(places):
     assert output_folder("~/new/er", "it") == places / "home" / "new" / "er"
     assert output_folder("a b é", "it") == Path("a b é")
     assert output_file("text", "it") == Path("text")
-    assert sorted(os.listdir("home")) == ["space.test"]
+    assert [path.name for path in Path("home").iterdir()] == ["space.test"]

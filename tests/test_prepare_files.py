@@ -232,7 +232,7 @@ def test_lone_surrogates_do_not_stop_the_writing(tmp_path):
     [
         ({"--source": "amazon2019"}, "source 'amazon2019': expected one of amazon2014, amazon2018, amazon2023, yelp"),
         ({"--name": "../up"}, "name '../up': expected letters"),
-        ({"--reviews": "none.json"}, "--reviews: none.json is not there"),
+        ({"--reviews": "none.json"}, "--reviews: none.json does not exist"),
         ({"--max_broken_share": "2"}, "max_broken_share 2.0: expected a share between 0 and 1"),
         ({"--epochs": "3"}, "unexpected argument '--epochs=3'"),
     ],

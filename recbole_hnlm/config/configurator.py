@@ -33,6 +33,7 @@ from recbole_hnlm.config.settings import HNLMSettings, setting_names, settings_o
 from recbole_hnlm.config.value_checks import check_files, check_packages, check_training, check_types
 from recbole_hnlm.evaluator.registry import metric_classes, recboles_metrics_only
 from recbole_hnlm.utils.errors import ConfigError
+from recbole_hnlm.utils.given_paths import is_file
 from recbole_hnlm.utils.paths import properties_dir
 from recbole_hnlm.utils.registry import (
     get_model_class,
@@ -242,7 +243,7 @@ class Config(RecBoleConfig):
         # RecBole has read the files of its own models.
         own = [] if model_class.__module__.startswith("recbole.") else model_yamls(model_class)
         for file in (folder / "overall.yaml", *own, folder / "dataset" / f"{dataset}.yaml"):
-            if file.is_file():
+            if is_file(file):
                 self.internal_config_dict.update(load_yaml(file))
         self._load_sampler_keys()
         then = self._saved["defaults"]

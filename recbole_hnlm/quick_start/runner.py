@@ -46,8 +46,8 @@ def prepare_run(config: Config, run_id: str | None = None) -> Path:
 
 def _make_folders(config: Config) -> None:
     """Make the folders that a run writes into, so that a failure comes now and not after training."""
-    for key in ("results_dir", "checkpoint_dir", "log_dir"):
-        output_folder(config[key], key, ArtifactError).mkdir(parents=True, exist_ok=True)
+    for folder in [output_folder(config[key], key, ArtifactError) for key in ("results_dir", "checkpoint_dir", "log_dir")]:
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def run(

@@ -72,7 +72,7 @@ def path_fault(given: str | Path) -> str | None:
     return None
 
 
-def is_file(given: str) -> bool:
+def is_file(given: str | Path) -> bool:
     """Whether a path, with ``~`` read as the home folder, is that of a file; false too where nothing can be."""
     return path_fault(given) is None and user_path(given).is_file()
 
