@@ -408,18 +408,53 @@ def test_damaged_files_and_those_of_another_cell_are_set_aside_with_one_line(wor
     assert sorted(path.name for path in (workdir / "cells").glob("c1*")) == ["c1.json.damaged", "c1.npz.damaged"]
 
 
-def test_a_cell_keeps_each_users_metrics_and_goes_on_where_it_was_killed(workdir, tiny_keys):
-    keys = {**tiny_keys, "epochs": 3, "seed": 3, "split_seed": 3}
-    cell = Cell("BPR-s3-x", Method("BPR", None, "BPR"), 3, 3, keys, "tiny", ())
-    folder = workdir / "out"
-    stopped = {**keys, "checkpoint_dir": str(folder / "checkpoints" / cell.id)}
+def _stopped_cell(folder, keys, identity):
+    """Train a cell until it is killed after its second epoch; returns it."""
+    cell = Cell(identity, Method("BPR", None, "BPR"), keys["seed"], 3, keys, "tiny", ())
 
     def stop(epoch, score):
         if epoch == 1:
             raise KeyboardInterrupt
 
+    stopped = {**keys, "checkpoint_dir": str(folder / "checkpoints" / identity)}
     with pytest.raises(KeyboardInterrupt):
-        run(Config("BPR", "tiny", config_dict=stopped), run_id=cell.id, callback_fn=stop)
+        run(Config("BPR", "tiny", config_dict=stopped), run_id=identity, callback_fn=stop)
+    return cell
+
+
+def test_a_cell_whose_checkpoints_are_damaged_or_anothers_is_trained_from_the_start(workdir, tiny_keys, caplog):
+    keys = {**tiny_keys, "epochs": 3, "seed": 3, "split_seed": 3}
+    expected = run(Config("BPR", "tiny", config_dict=keys)).record
+    one, two = _stopped_cell(workdir, keys, "c1"), _stopped_cell(workdir, {**keys, "seed": 4}, "c2")
+    own, others = (workdir / "checkpoints" / cell.id for cell in (one, two))
+    whole = {file.name: file.read_bytes() for file in own.iterdir()}
+    assert sorted(whole) == ["c1.last.pth", "c1.pth"]
+
+    def half(file):
+        file.write_bytes(file.read_bytes()[: len(whole[file.name]) // 2])
+
+    def anothers(file):
+        shutil.copy(others / file.name.replace("c1", "c2"), file)
+
+    cases = [([name], damage) for name in whole for damage in (_flip, half, Path.unlink, anothers)]
+    for names, damage in [*cases, (list(whole), anothers)]:
+        own.mkdir(exist_ok=True)
+        for name, content in whole.items():
+            (own / name).write_bytes(content)
+        for name in names:
+            damage(own / name)
+        caplog.clear()
+        run_cell(workdir, one)
+        done = read_cell(workdir, one).record
+        assert len(done["epoch_seconds"]) == 3
+        assert (done["train_loss"], done["test_result"]) == (expected["train_loss"], expected["test_result"])
+        assert caplog.text.count("the cell is trained from the start: checkpoint ") == (damage is not Path.unlink)
+
+
+def test_a_cell_keeps_each_users_metrics_and_goes_on_where_it_was_killed(workdir, tiny_keys):
+    keys = {**tiny_keys, "epochs": 3, "seed": 3, "split_seed": 3}
+    folder = workdir / "out"
+    cell = _stopped_cell(folder, keys, "BPR-s3-x")
     run_cell(folder, cell)
     done = read_cell(folder, cell)
     assert (done.record["epochs"], len(done.record["epoch_seconds"])) == (3, 1)

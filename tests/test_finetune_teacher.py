@@ -18,6 +18,7 @@ from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.finetune import teacher as teacher_module
 from recbole_hnlm.finetune.teacher import ensure_teacher
 from recbole_hnlm.finetune.teacher_training import WORKING_MODELS, model_keys, teacher_config
+from recbole_hnlm.finetune.tensor_files import TensorArtifact
 from recbole_hnlm.model.hnlmlightgcn import HNLMLightGCN
 from recbole_hnlm.model.hnlmsgl import HNLMSGL
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError, HNLMError
@@ -285,6 +286,15 @@ def test_damage_and_mismatch_are_one_line(make_config, train, tmp_path):
     refused("is corrupt")
     write_manifest(place / "manifest.json", manifest)
     assert same(teacher, ensure_teacher(config, train, tmp_path))
+    # Whole by every digest, and no numbers.
+    stored = TensorArtifact(place / "vectors.safetensors", place / "manifest.json", "teacher", "")
+    for name in ("user_vectors", "item_vectors"):
+        for number in (np.nan, np.inf, -np.inf):
+            tensors = {"user_vectors": teacher.user_vectors, "item_vectors": teacher.item_vectors}
+            tensors = {key: torch.tensor(table) for key, table in tensors.items()}
+            tensors[name][3, 1] = number
+            stored.write_tensors(tensors, {key: manifest[key] for key in ("digest", "made_from", "shapes")})
+            refused(rf"vectors\.safetensors: {name} holds numbers that are not finite")
 
 
 def test_stopped_between_the_files_it_is_no_teacher(make_config, train, tmp_path, trainings, monkeypatch):

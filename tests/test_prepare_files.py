@@ -233,7 +233,7 @@ def test_lone_surrogates_do_not_stop_the_writing(tmp_path):
     [
         ({"--source": "amazon2019"}, f"source 'amazon2019': expected one of {', '.join(SOURCES)}"),
         ({"--name": "../up"}, "name '../up': expected letters"),
-        ({"--reviews": "none.json"}, "--reviews: none.json is not there"),
+        ({"--reviews": "none.json"}, "--reviews: none.json does not exist"),
         ({"--max_broken_share": "2"}, "max_broken_share 2.0: expected a share between 0 and 1"),
         ({"--epochs": "3"}, "unexpected argument '--epochs=3'"),
     ],

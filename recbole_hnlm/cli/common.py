@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from recbole_hnlm.utils.given_paths import is_file
 
 if TYPE_CHECKING:
     import argparse
@@ -36,10 +37,11 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 
 
 def config_files(given: Sequence[str]) -> tuple[str, ...]:
-    """Split ``"a.yaml b.yaml"`` at spaces and commas, unless the whole text names a file."""
+    """Split ``"a.yaml b.yaml"`` at spaces and commas, unless the whole text names a file, or none of the parts does."""
     files: list[str] = []
     for text in given:
-        files += [text] if Path(text).is_file() else [part for part in re.split(r"[\s,]+", text) if part]
+        parts = [part for part in re.split(r"[\s,]+", text) if part]
+        files += [text] if is_file(text) or not any(map(is_file, parts)) else parts
     return tuple(files)
 
 

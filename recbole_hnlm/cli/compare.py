@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from recbole_hnlm.cli.common import KEYS_HELP, config_files, say
@@ -20,10 +19,12 @@ from recbole_hnlm.experiments.tune import SearchOptions
 from recbole_hnlm.experiments.tuning import tune_rows
 from recbole_hnlm.utils.errors import ConfigError
 from recbole_hnlm.utils.files import replacing
+from recbole_hnlm.utils.given_paths import output_folder
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
+    from pathlib import Path
 
     from recbole_hnlm.experiments.cells import Cell
     from recbole_hnlm.experiments.tuning import Tuned
@@ -117,7 +118,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         raise ConfigError(f"jobs: expected at least 1, got {args.jobs}")
     if not (args.models or args.rows):
         raise ConfigError("compare needs rows: --models=NAMES, --rows=FILE, or both")
-    folder = Path(args.out)
+    folder = output_folder(args.out, "--out")
     request = PlanRequest(
         models=_names(args.models),
         samplers=_names(args.negative_samplers),
@@ -143,7 +144,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
             failures.update(run_cells(folder, waiting, args.jobs, len(cells) - len(waiting)))
 
     tuned = None
-    if request.grid or request.tune:
+    if request.grid or request.tune is not None:
         tuned, untuned = tune_rows(folder, request, args.only, _search_options(args), say)
         failures.update(untuned)
     plan = make_plan(request, tuned.points if tuned else None)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recbole_hnlm.cli.common import KEYS_HELP, add_config_options, say
 from recbole_hnlm.cli.request import stage_context
 from recbole_hnlm.cost.coverage import coverage_text, draw_lengths, measure_coverage
 from recbole_hnlm.cost.token_count import TokenCounter
+from recbole_hnlm.utils.given_paths import output_folder
 
 if TYPE_CHECKING:
     import argparse
@@ -32,11 +32,12 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     Raises:
         HNLMError: anything the user can fix.
     """
+    out = None if args.out is None else output_folder(args.out, "--out")
     _, context, _ = stage_context(args, rest)
     found = measure_coverage(context, TokenCounter(context.settings))
     say(coverage_text(found))
-    if args.out is not None:
-        picture = Path(args.out) / f"coverage-{found.dataset}.png"
+    if out is not None:
+        picture = out / f"coverage-{found.dataset}.png"
         draw_lengths(found, picture)
         say(f"picture: {picture}")
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
@@ -12,11 +11,13 @@ from recbole_hnlm.data.atomic_text import clean_text
 from recbole_hnlm.quick_start.loaded import loaded_model
 from recbole_hnlm.quick_start.recommending import Recommender
 from recbole_hnlm.utils.errors import ConfigError, DataError
+from recbole_hnlm.utils.given_paths import input_file
 from recbole_hnlm.utils.row_files import check_row_file, row_writer
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
 __all__ = ["EXAMPLES", "NOTES", "add_options", "run"]
 
@@ -50,14 +51,14 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         HNLMError: anything the user can fix.
     """
     if args.out is not None:
-        check_row_file(args.out)
-    if args.users is not None and not Path(args.users).exists():
-        raise DataError(f"--users: file {args.users} does not exist (looked for {Path(args.users).absolute()})")
+        args.out = check_row_file(args.out)
+    if args.users is not None:
+        args.users = input_file(args.users, "--users: file", "a file with one user's id a line", DataError)
     if args.topk < 1:
         raise ConfigError(f"--topk is {args.topk}, expected 1 or more")
     loaded = loaded_model(args.checkpoint, argv=tuple(rest))
     recommender, shown = Recommender(loaded), bool(loaded.config["show_progress"])
-    users = recommender.ids_of(None if args.all else args.user or _ids_in(Path(args.users)))
+    users = recommender.ids_of(None if args.all else args.user or _ids_in(args.users))
     if not len(users):
         raise DataError(f"--users: file {args.users} names no user: expected one id a line")
     batches = recommender.batches(users, args.topk)

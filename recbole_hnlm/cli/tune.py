@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, get_args
 from recbole_hnlm.cli.common import KEYS_HELP, add_config_options, config_files, say
 from recbole_hnlm.experiments.search_plan import Algorithm, PrunerName
 from recbole_hnlm.experiments.tune import SearchOptions, TuneRequest, tune
+from recbole_hnlm.utils.given_paths import output_folder
 
 if TYPE_CHECKING:
     import argparse
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         seeds=args.seeds,
         storage=args.storage,
         study=args.study,
-        folder=args.out,
+        folder=str(output_folder(args.out, "--out")),
         allow_llm_keys=args.allow_llm_keys,
         options=SearchOptions(args.trials, args.algo, args.pruner, args.jobs),
     )

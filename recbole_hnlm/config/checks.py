@@ -20,6 +20,7 @@ from recbole_hnlm.config.renamed import RENAMED
 from recbole_hnlm.evaluator.registry import metric_classes
 from recbole_hnlm.utils.addresses import looks_secret, parse_addresses
 from recbole_hnlm.utils.errors import ConfigError, DataError
+from recbole_hnlm.utils.given_paths import input_file, path_fault
 from recbole_hnlm.utils.names import closest
 from recbole_hnlm.utils.paths import recbole_downloads
 from recbole_hnlm.utils.values import NESTED_KEYS, shown
@@ -117,22 +118,28 @@ def check_servers(config: Mapping[str, Any]) -> list[str]:
     return []
 
 
-def check_paths(config: Mapping[str, Any]) -> list[str]:
-    """Check home folders, and that the checkpoint to resume from is there, before data are loaded and stages run.
+def check_paths(config: Mapping[str, Any], data: Path) -> list[str]:
+    """Check that something can be where paths lead to, and that the checkpoint to resume from is there, before any work.
 
     Args:
-        config: with paths in their normal form, in which ``~`` is left only where it stands for nobody.
+        config: with paths in their normal form.
+        data: folder of the dataset.
     """
-    problems = [
-        f"{key}: there is no user whose home folder {shown(config[key])} could mean; write the path in full"
-        for key in PATH_KEYS
-        if isinstance(config.get(key), str) and config[key].startswith("~")
+    given = {key: config[key] for key in PATH_KEYS if isinstance(config.get(key), str)}
+    problems = [f"{key}: {fault}" for key, path in given.items() if key != "resume" and path and (fault := path_fault(path))]
+    if not problems and (fault := path_fault(data)):
+        problems.append(f"dataset: {fault}")
+    problems += [
+        f"{key}: expected a folder, got {shown(given[key])}; . is the current one"
+        for key in ("artifact_dir", "results_dir", "log_dir")
+        if key in given and not given[key].strip()
     ]
-    path = config.get("resume")
-    if not isinstance(path, str) or Path(path).is_file() or problems:
-        return problems
-    found = "is a folder, not a file" if Path(path).is_dir() else "does not exist"
-    return [f"resume: checkpoint {path} {found} (looked for {Path(path).absolute()})"]
+    if "resume" in given:
+        try:
+            input_file(given["resume"], "resume: checkpoint", "a .last.pth file that a run wrote", regular=True)
+        except ConfigError as error:
+            problems.append(str(error))
+    return problems
 
 
 def check_model(model_class: Any, name: str) -> list[str]:

@@ -33,6 +33,7 @@ from recbole_hnlm.config.settings import HNLMSettings, setting_names, settings_o
 from recbole_hnlm.config.value_checks import check_files, check_packages, check_training, check_types
 from recbole_hnlm.evaluator.registry import metric_classes, recboles_metrics_only
 from recbole_hnlm.utils.errors import ConfigError
+from recbole_hnlm.utils.given_paths import is_file
 from recbole_hnlm.utils.paths import properties_dir
 from recbole_hnlm.utils.registry import (
     get_model_class,
@@ -242,7 +243,7 @@ class Config(RecBoleConfig):
         # RecBole has read the files of its own models.
         own = [] if model_class.__module__.startswith("recbole.") else model_yamls(model_class)
         for file in (folder / "overall.yaml", *own, folder / "dataset" / f"{dataset}.yaml"):
-            if file.is_file():
+            if is_file(file):
                 self.internal_config_dict.update(load_yaml(file))
         self._load_sampler_keys()
         then = self._saved["defaults"]
@@ -305,15 +306,15 @@ class Config(RecBoleConfig):
         problems += check_model(self.model_class, self.model)
         problems += check_pickled_caches(final)
         problems += check_servers(final)
-        problems += check_paths(final)
         problems += check_metrics(final)
-        problems += (
-            check_training(final)
-            + check_model_keys(self.model, final, self.internal_config_dict)
-            + check_packages(self.model, final)
-            + check_files(self.model, final, dataset_folder(self.dataset, str(final["data_path"])))
-        )
-        problems += check_dataset(self.dataset, final, self.model_class)
+        problems += check_training(final) + check_model_keys(self.model, final, self.internal_config_dict)
+        problems += check_packages(self.model, final)
+        data = dataset_folder(self.dataset, str(final["data_path"]))
+        # Files are looked into where there can be any.
+        problems += check_paths(final, data) or [
+            *check_files(self.model, final, data),
+            *check_dataset(self.dataset, final, self.model_class),
+        ]
         problems += self._unread_problems()
         try:
             settings = settings_of(self)

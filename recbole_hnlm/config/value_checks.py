@@ -40,6 +40,7 @@ _MAY_BE_ZERO = frozenset(
 _SIZES = re.compile(r"(?:^|_)(?:sizes?|size_list|dims|layers|channels|kernels|strides)(?:_|$)|dims_dnn")
 _COUNTS = re.compile(r"^(?:n|num)_|_num$|^k$")
 _SHARES = re.compile(r"dropout|^drop_ratio$|^corruption_ratio$|_mask_ratio$")
+_TEMPERATURES = re.compile(r"^(?:(?:cl|ssl)_)?(?:temperature|temp|tau)$")
 _FOLDERS = ("data_path", "checkpoint_dir")
 _SWITCHES_WITHOUT_DEFAULT = frozenset({"normalize_all"})
 _LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -128,6 +129,8 @@ def _real_problem(key: str, value: Any) -> list[str]:
         return [f"{key}: expected a finite number, got {shown(value)}"]
     if _SHARES.search(key) and not 0 <= value < 1:
         return [f"{key}: expected a share from 0 to below 1, got {shown(value)}"]
+    if _TEMPERATURES.search(key) and not value > 0:
+        return [f"{key}: expected a number above 0, by which similarities are divided, got {shown(value)}"]
     if key == "weight_decay" and value < 0:
         return [f"{key}: expected a number of at least 0, got {shown(value)}"]
     return []
@@ -141,8 +144,11 @@ def check_training(config: Mapping[str, Any]) -> list[str]:
         why = " (no model here has sparse gradients)" if str(learner).lower() == "sparse_adam" else ""
         problems.append(f"learner: expected one of {', '.join(_LEARNERS)}, got {shown(learner)}{why}")
     problems += _clipping_problems(config.get("clip_grad_norm"))
-    if config.get("enable_amp") and not (config.get("use_gpu") and torch.cuda.is_available()):
-        problems.append("enable_amp: mixed precision needs a GPU, and this run is on the CPU; use --enable_amp=False")
+    problems += [
+        f"{key}: mixed precision needs a GPU, and this run is on the CPU; use --{key}=False"
+        for key in ("enable_amp", "enable_scaler")
+        if config.get(key) and not (config.get("use_gpu") and torch.cuda.is_available())
+    ]
     return problems + _sampling_problems(config.get("train_neg_sample_args"))
 
 

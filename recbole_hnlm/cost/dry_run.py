@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from recbole_hnlm.cost.coverage import coverage_text, measure_coverage
 from recbole_hnlm.cost.planning import plan_stages
-from recbole_hnlm.cost.rates import Rate, expected_reply_tokens, find_rate
+from recbole_hnlm.cost.rates import MEASURE, Rate, expected_reply_tokens, find_rate, stated_rate
 from recbole_hnlm.cost.token_count import SAMPLE, TokenCounter, reply_opening
 from recbole_hnlm.data.loading import load_data
 from recbole_hnlm.llm.factory import configured_identity
@@ -38,6 +38,8 @@ def dry_run(config: Config, rate: str | None = None) -> str:
     Raises:
         HNLMError: the run itself would fail for the same reason before its first prompt, or its data are not here yet.
     """
+    if rate not in {None, MEASURE}:
+        stated_rate(str(rate))
     folder = Path(config["data_path"])
     if not folder.exists():
         raise DataError(

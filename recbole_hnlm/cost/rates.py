@@ -10,6 +10,7 @@ from recbole_hnlm.llm.embedded import EMBEDDED_MODEL
 from recbole_hnlm.llm.factory import load_backend
 from recbole_hnlm.llm.protocol import Decoding
 from recbole_hnlm.utils.errors import BackendError, ConfigError
+from recbole_hnlm.utils.showing import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from recbole_hnlm.stages.context import StageContext
     from recbole_hnlm.stages.planning import PlannedReplies
 
-__all__ = ["MEASURE", "Rate", "expected_reply_tokens", "find_rate"]
+__all__ = ["MEASURE", "Rate", "expected_reply_tokens", "find_rate", "stated_rate"]
 
 #: Value of ``--rate`` that asks for a trial.
 MEASURE = "measure"
@@ -52,6 +53,21 @@ def expected_reply_tokens(plan: PlannedReplies) -> float:
     return _STRUCTURE_TOKENS + _TOKENS_PER_WORD * plan.job.words
 
 
+def stated_rate(asked: str) -> float:
+    """Read a rate in tokens per second.
+
+    Raises:
+        ConfigError: it is no positive number.
+    """
+    try:
+        value = float(asked)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ConfigError(f"--rate: expected tokens per second such as 300, or {MEASURE}, got {shown(asked)}")
+    return value
+
+
 def find_rate(asked: str | None, context: StageContext, plans: Sequence[PlannedReplies], counter: TokenCounter) -> Rate:
     """Find the rate for an estimate.
 
@@ -69,13 +85,7 @@ def find_rate(asked: str | None, context: StageContext, plans: Sequence[PlannedR
     if asked == MEASURE:
         return _measured(context, plans, counter)
     if asked is not None:
-        try:
-            value = float(asked)
-        except ValueError:
-            value = 0.0
-        if not 0 < value < float("inf"):
-            raise ConfigError(f"--rate: expected tokens per second such as 300, or {MEASURE}, got {asked!r}")
-        return Rate(value, "as given by --rate")
+        return Rate(stated_rate(asked), "as given by --rate")
     if settings.llm_backend == "openai":
         rate = _SERVER_STREAM * settings.llm_concurrency
         return Rate(rate, f"assumed, not measured: {_SERVER_STREAM:.0f} tokens/s in each of llm_concurrency requests")

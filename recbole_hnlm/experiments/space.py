@@ -18,17 +18,18 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from recbole_hnlm.utils.errors import ConfigError
+from recbole_hnlm.utils.given_paths import input_file
 from recbole_hnlm.utils.paths import properties_dir
 from recbole_hnlm.utils.values import parse_value, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from optuna.distributions import BaseDistribution
 
@@ -222,8 +223,9 @@ def read_space_file(path: str | Path) -> Space:
     Raises:
         ConfigError: it cannot be read, or as :func:`read_space`.
     """
+    file = input_file(path, "params_file", "a file of lines such as `learning_rate loguniform -8,-3`")
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"params_file {path} cannot be read as UTF-8 text: {error}") from error
     return read_space(text.splitlines(), str(path))

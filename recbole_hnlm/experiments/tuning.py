@@ -184,7 +184,7 @@ def tune_rows(
             failures[label] = f"all {len(failed)} trials failed, the first with: {next(iter(failed.values()))}"
     how = f"Every row was tuned by {options.trials or 50} trials of {options.algo} over {_source(request)}: "
     how += "the point with the best METRIC on validation, with the first seed, holds for all seeds."
-    return Tuned(grid_of(request), how if request.tune else "", choices, mine), failures
+    return Tuned(grid_of(request), "" if request.tune is None else how, choices, mine), failures
 
 
 def _source(request: PlanRequest) -> str:

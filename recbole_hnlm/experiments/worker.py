@@ -20,9 +20,11 @@ from recbole_hnlm.experiments.cells import Cell, code_digest
 from recbole_hnlm.experiments.methods import metrics_of
 from recbole_hnlm.experiments.store import write_cell
 from recbole_hnlm.quick_start.runner import run
+from recbole_hnlm.trainer.checkpoint import read_checkpoint
 from recbole_hnlm.trainer.resumable import LAST_SUFFIX, best_beside, read_resumable
 from recbole_hnlm.utils.errors import USER_ERROR_EXIT_CODE, ArtifactError, DataError, HNLMError
 from recbole_hnlm.utils.logger import quiet_recbole
+from recbole_hnlm.utils.showing import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +54,7 @@ def run_cell(folder: Path, cell: Cell, at_once: int = 1) -> None:
         "show_progress": False,
     }
     last = checkpoints / f"{cell.id}{LAST_SUFFIX}"
-    if _can_continue(last):
+    if _can_continue(last, cell.id):
         keys["resume"] = str(last)
     config = Config(cell.method.runs, cell.dataset, list(cell.config_files), keys, strict=False)
     if cell.code and cell.code != code_digest(config):
@@ -74,12 +76,16 @@ def run_cell(folder: Path, cell: Cell, at_once: int = 1) -> None:
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
-def _can_continue(last: Path) -> bool:
-    """Whether both checkpoints of a killed cell are there and whole; with one line, and training from the start, where not."""
-    if not (last.is_file() and best_beside(last).is_file()):
+def _can_continue(last: Path, identity: str) -> bool:
+    """Whether both checkpoints of a killed cell are there, whole and its own; with one line, and a new start, where not."""
+    files = (last, best_beside(last))
+    if not all(file.is_file() for file in files):
         return False
     try:
         read_resumable(last)
+        for file in files:
+            if (found := read_checkpoint(file).get("run_id")) != identity:
+                raise ArtifactError(f"checkpoint {file} is of run {shown(found)}, expected {identity}")
     except ArtifactError as error:
         _LOGGER.warning("the cell is trained from the start: %s", error)
         return False

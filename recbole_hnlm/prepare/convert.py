@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import psutil
@@ -17,9 +16,11 @@ from recbole_hnlm.prepare.report import PrepareReport
 from recbole_hnlm.prepare.seen import SeenPairs
 from recbole_hnlm.utils.errors import ConfigError, DataError
 from recbole_hnlm.utils.files import replacing
+from recbole_hnlm.utils.given_paths import input_file, output_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from recbole_hnlm.prepare.source import Source
 
@@ -82,15 +83,12 @@ def _write_item(stream: BinaryIO, source: Source, report: PrepareReport, limit: 
     report.filled = dict(zip(source.item_fields, filled, strict=True))
 
 
-def _checked(name: str, out: Path, reviews: Path, meta: Path, max_broken_share: float) -> Path:
+def _checked(name: str, out: Path, max_broken_share: float) -> Path:
     """Refuse, before anything is read, what cannot work; return the folder to write."""
     if not _NAME.fullmatch(name):
         raise ConfigError(f"name {name!r}: expected letters, digits, dots, dashes and underscores, as in amazon-toys-18")
     if not 0 <= max_broken_share <= 1:
         raise ConfigError(f"max_broken_share {max_broken_share}: expected a share between 0 and 1")
-    for path, option in ((reviews, "reviews"), (meta, "meta")):
-        if not path.is_file():
-            raise DataError(f"--{option}: {path} is {'no file' if path.exists() else 'not there'}; download it first")
     folder = out / name
     if (folder / f"{name}.inter").exists() and not _manifest(folder).exists():
         raise ConfigError(
@@ -147,8 +145,12 @@ def prepare(
     """
     if source not in SOURCES:
         raise ConfigError(f"source {source!r}: expected one of {', '.join(SOURCES)}")
-    described, reviews, meta = SOURCES[source], Path(reviews), Path(meta)
-    folder = _checked(name, Path(out), reviews, meta, max_broken_share)
+    described = SOURCES[source]
+    reviews, meta = (
+        input_file(path, f"--{option}:", "a dump, plain or gzip; download it first", DataError)
+        for path, option in ((reviews, "reviews"), (meta, "meta"))
+    )
+    folder = _checked(name, output_folder(out, "--out"), max_broken_share)
     _remove_leftovers(folder)
     report = PrepareReport(folder, FileTally(reviews), FileTally(meta))
     with replacing(folder / f"{name}.inter") as inter, replacing(folder / f"{name}.item") as item:

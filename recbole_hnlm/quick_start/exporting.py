@@ -17,6 +17,7 @@ from recbole_hnlm.model.inner_products import scoring_embeddings
 from recbole_hnlm.quick_start.loaded import LoadedModel, loaded_model
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError
 from recbole_hnlm.utils.files import file_digest, read_manifest, replacing, write_manifest
+from recbole_hnlm.utils.given_paths import output_folder, user_path
 from recbole_hnlm.utils.row_files import ROW_FORMATS, check_row_file, row_writer
 from recbole_hnlm.utils.values import shown
 
@@ -53,11 +54,12 @@ def check_export(folder: str | Path, ids: str = "csv") -> Path:
     """Check, before any work, that embeddings can be written into a folder; returns it.
 
     Raises:
-        ConfigError: the format of the ids is unknown, or the folder holds something that is no export of ours.
+        ConfigError: the format of the ids is unknown, or the folder cannot be written or holds something that is no export of
+            ours.
         ArtifactError: the folder's manifest is damaged.
         MissingDependencyError: Parquet without pyarrow.
     """
-    target = Path(folder)
+    target = output_folder(folder, "the export")
     if ids not in ROW_FORMATS:
         raise ConfigError(f"ids is {shown(ids)}, expected one of {', '.join(ROW_FORMATS)}")
     check_row_file(target / f"users.{ids}")
@@ -102,7 +104,7 @@ def export_embeddings(
     users, items = (table[1:].float().cpu().contiguous() for table in scoring_embeddings(loaded.model))
     training = TrainingInteractions.from_dataset(loaded.train_data._dataset)
     titles = item_titles(loaded.config, loaded.dataset)
-    file = Path(checkpoint_or_model) if isinstance(checkpoint_or_model, (str, Path)) else None
+    file = user_path(checkpoint_or_model) if isinstance(checkpoint_or_model, (str, Path)) else None
     with _whole_folder(target) as partial:
         with replacing(partial / _TENSORS) as path:
             save_file({"users": users, "items": items}, path)

@@ -71,7 +71,7 @@ class LaunchOptions:
     @property
     def is_single(self) -> bool:
         """Whether no process group is needed."""
-        return self.nproc == 1 and self.world_size <= 0
+        return self.nproc == 1 and self.world_size == -1 and self.group_offset == 0
 
     def keys(self) -> dict[str, Any]:
         """Return RecBole's configuration keys of the process group.
@@ -79,12 +79,16 @@ class LaunchOptions:
         Raises:
             ConfigError: numbers that do not describe one.
         """
-        world_size = self.nproc if self.world_size <= 0 else self.world_size
+        world_size = self.nproc if self.world_size == -1 else self.world_size
         if self.nproc < 1 or self.group_offset < 0 or self.group_offset + self.nproc > world_size:
             raise ConfigError(
                 f"nproc={self.nproc}, group_offset={self.group_offset} and world_size={world_size} do not fit: "
                 "expected nproc >= 1 and group_offset + nproc <= world_size"
             )
+        if not self.ip.strip():
+            raise ConfigError("ip is empty, expected the address of the first machine, such as localhost")
+        if self.port is not None and not 0 < self.port < 1 << 16:
+            raise ConfigError(f"port: expected a number from 1 to 65535, got {self.port}")
         if self.port is None and world_size != self.nproc:
             raise ConfigError("several machines need the same --port=NUMBER on each")
         port = self.port if self.port is not None else _free_port()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +21,7 @@ from recbole_hnlm.trainer.factory import get_trainer_class
 from recbole_hnlm.trainer.resumable import read_resumable
 from recbole_hnlm.utils.environment import package_versions, peak_rss_bytes, source_digest
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError
+from recbole_hnlm.utils.given_paths import output_folder
 from recbole_hnlm.utils.logger import init_logger
 from recbole_hnlm.utils.registry import model_names
 from recbole_hnlm.utils.results import RunResult, Stopwatch, new_run_id, write_result
@@ -46,14 +46,8 @@ def prepare_run(config: Config, run_id: str | None = None) -> Path:
 
 def _make_folders(config: Config) -> None:
     """Make the folders that a run writes into, so that a failure comes now and not after training."""
-    for key in ("results_dir", "checkpoint_dir"):
-        folder = Path(config[key])
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ArtifactError(f"{key} {folder} cannot be made: {error}; choose another with --{key}") from error
-        if not os.access(folder, os.W_OK):
-            raise ArtifactError(f"{key} {folder} cannot be written: choose another with --{key}")
+    for folder in [output_folder(config[key], key, ArtifactError) for key in ("results_dir", "checkpoint_dir", "log_dir")]:
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def run(

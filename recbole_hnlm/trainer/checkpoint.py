@@ -13,7 +13,6 @@ import struct
 import zipfile
 import zlib
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,10 +22,12 @@ import torch
 from recbole_hnlm.trainer.checkpoint_checks import SEAL, check_content, state_digest
 from recbole_hnlm.utils.errors import ArtifactError
 from recbole_hnlm.utils.files import replacing
+from recbole_hnlm.utils.given_paths import input_file
 from recbole_hnlm.utils.values import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 __all__ = [
     "FORMAT",
@@ -159,11 +160,7 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     Raises:
         ArtifactError: missing, truncated, damaged, or not written by recbole-hnlm.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise ArtifactError(
-            f"checkpoint {file} does not exist (looked for {file.absolute()}): expected a file that a run wrote"
-        )
+    file = input_file(path, "checkpoint", "a .pth file that a run wrote", ArtifactError, regular=True)
     try:
         with zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()

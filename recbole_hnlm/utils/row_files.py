@@ -7,14 +7,15 @@ import importlib
 import json
 import re
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbole_hnlm.utils.errors import ConfigError, MissingDependencyError
+from recbole_hnlm.utils.errors import ArtifactError, ConfigError, MissingDependencyError
 from recbole_hnlm.utils.files import replacing
+from recbole_hnlm.utils.given_paths import output_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
 __all__ = ["ROW_FORMATS", "check_row_file", "inert_cell", "row_writer"]
 
@@ -23,21 +24,21 @@ _GROUP_ROWS = 65_536  # of a Parquet row group, whose columns are held until it 
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 
 
-def check_row_file(path: str | Path) -> None:
-    """Check, before any work, that a table can be written under a name.
+def check_row_file(path: str | Path) -> Path:
+    """Check, before any work, that a table can be written under a name; returns it, with ``~`` read as the home folder.
 
     Raises:
         ConfigError: the suffix names none of the formats, or the path is a folder.
+        ArtifactError: its folder cannot be written.
         MissingDependencyError: Parquet without pyarrow.
     """
-    file = Path(path)
+    file = output_file(path, "the table", ArtifactError)
     if file.suffix.removeprefix(".") not in ROW_FORMATS:
         expected = ", ".join(f".{name}" for name in ROW_FORMATS)
         raise ConfigError(f"{file} ends in {file.suffix or 'no suffix'}: expected one of {expected}")
-    if file.is_dir():
-        raise ConfigError(f"{file} is a folder, expected the name of a file")
     if file.suffix == ".parquet":
         _pyarrow("pyarrow")
+    return file
 
 
 def _pyarrow(module: str) -> Any:
@@ -75,9 +76,9 @@ def row_writer(path: str | Path, columns: Mapping[str, type]) -> Iterator[Callab
         ConfigError, MissingDependencyError: as :func:`check_row_file`.
         ArtifactError: the file cannot be written; an earlier file of that name is left as it was.
     """
-    check_row_file(path)
-    writer = {".csv": _csv_rows, ".jsonl": _json_rows, ".parquet": _parquet_rows}[Path(path).suffix]
-    with replacing(path) as partial, writer(partial, columns) as append:
+    file = check_row_file(path)
+    writer = {".csv": _csv_rows, ".jsonl": _json_rows, ".parquet": _parquet_rows}[file.suffix]
+    with replacing(file) as partial, writer(partial, columns) as append:
         yield append
 
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import ast
 import math
 import re
-import reprlib
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
 
 from recbole_hnlm.utils.errors import ConfigError
+from recbole_hnlm.utils.given_paths import input_file
+from recbole_hnlm.utils.showing import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 __all__ = [
     "NESTED_KEYS",
@@ -42,22 +43,8 @@ _WORDS = {"true": True, "false": False, "null": None, "none": None, "~": None}
 _LITERALS = (str, bool, int, float, list, tuple, dict, type(None))
 
 
-_SHOWN_CHARS = 80
 _MOST_PARTS, _MOST_LEVELS, _MOST_DIGITS, _MOST_BYTES = 100_000, 50, 300, 1 << 20
 _TOO_DEEP = "lists or mappings are nested deeper than"
-
-
-class _Repr(reprlib.Repr):
-    """``repr`` of bounded length, also of whole numbers beyond Python's limit of digits."""
-
-    def repr_int(self, x: int, level: int) -> str:
-        """Write a whole number."""
-        return f"a number of {x.bit_length():,} bits" if x.bit_length() > _SHOWN_CHARS * 8 else super().repr_int(x, level)
-
-
-_repr = _Repr()
-_repr.maxlevel, _repr.maxdict, _repr.maxlist, _repr.maxtuple, _repr.maxset = 4, 20, 20, 20, 20
-_repr.maxstring = _repr.maxother = _repr.maxlong = _SHOWN_CHARS
 
 
 class ConfigLoader(yaml.SafeLoader):
@@ -111,12 +98,6 @@ for _kind in ("int", "float"):
 ConfigLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\d[\d_]*(?:\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
 )
-
-
-def shown(value: Any) -> str:
-    """Write a value for a message: one line of at most 80 characters, whatever its size or depth."""
-    text = " ".join(_repr.repr(value).split())
-    return text if len(text) <= _SHOWN_CHARS else f"{text[: _SHOWN_CHARS - 3]}..."
 
 
 def refuse_unbounded(value: Any, where: str) -> None:
@@ -190,13 +171,11 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing, unreadable, not YAML (the line is named) or not a mapping of keys.
     """
-    file = Path(path).expanduser()
+    file = input_file(path, "config file", "a YAML file of keys")
     try:
         if file.stat().st_size > _MOST_BYTES:
             raise ConfigError(f"config file {path} has {file.stat().st_size:,} bytes, expected at most {_MOST_BYTES:,}")
         content = yaml.load(file.read_text(encoding="utf-8"), Loader=ConfigLoader)  # noqa: S506 - a SafeLoader
-    except FileNotFoundError as error:
-        raise ConfigError(f"config file {path} does not exist (looked for {file.absolute()})") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config file {path} cannot be read as UTF-8 text: {error}") from error
     except yaml.YAMLError as error:
