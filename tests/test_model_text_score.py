@@ -234,6 +234,20 @@ def test_the_weight_is_chosen_on_validation_and_kept_with_the_model(told, model)
     assert load_checkpoint(alone["checkpoint"], keys)[1].text_weight == best
 
 
+def test_a_learned_metric_is_kept_with_the_model(told, monkeypatch):
+    keys = {**told, "text_score": "kernel", "text_metric": "learned"}
+    record = run(Config("EASE", "tiny", config_dict=keys)).record
+    same = (f"--data_path={told['data_path']}", "--use_gpu=False")
+    # A model trained without texts gets the same metric when it is evaluated with them: it follows from data and seed.
+    alone = run(Config("EASE", "tiny", config_dict=told)).record
+    later = evaluate_checkpoint(alone["checkpoint"], ("--text_score=kernel", "--text_metric=learned", *same)).record
+    assert [later[name] for name in ("text_score_weight", "test_result")] == [
+        record[name] for name in ("text_score_weight", "test_result")
+    ]
+    monkeypatch.setattr(text_scorer, "learn_metric", None)
+    assert evaluate_checkpoint(record["checkpoint"], same).record["test_result"] == record["test_result"]
+
+
 @pytest.mark.parametrize(
     ("eval_args", "message"),
     [

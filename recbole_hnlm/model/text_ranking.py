@@ -5,6 +5,7 @@ The loss knows nothing of it, so that a trained model can be ranked with any wei
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import cache
 from typing import Any
 
@@ -15,6 +16,7 @@ from recbole_hnlm.config.settings import settings_of
 from recbole_hnlm.data.semantics import vectors_of
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.model.all_items import predict_all_items
+from recbole_hnlm.model.text_metric import TextMetric
 from recbole_hnlm.model.text_scorer import TextScorer
 from recbole_hnlm.utils.errors import ArtifactError
 from recbole_hnlm.utils.scores import fuse_scores
@@ -65,11 +67,26 @@ class TextRanking:
             "mean" if settings.text_score == "mean" else "kernel",
             settings.text_kernel_temperature,
             config["device"],
+            metric_seed=int(config["seed"]) if settings.text_metric == "learned" else None,
         )
         weight = settings.text_score_weight
         self._given_weight = None if weight == "auto" else float(weight)
         self.text_weight = self._given_weight
-        self.other_parameter_name = [*getattr(self, "other_parameter_name", ()), "text_weight"]
+        self.other_parameter_name = [*getattr(self, "other_parameter_name", ()), "text_weight", "text_metric"]
+
+    def learn_text_metric(self) -> None:
+        """Learn the metric of the texts where ``text_metric`` asks for one and the checkpoint has given none."""
+        _ = self.text_scorer.units
+
+    @property
+    def text_metric(self) -> dict[str, torch.Tensor] | None:
+        """The learned metric of the texts, part of the checkpoint; None where there is none."""
+        metric = self.text_scorer.metric
+        return None if metric is None else asdict(metric)
+
+    @text_metric.setter
+    def text_metric(self, state: dict[str, torch.Tensor] | None) -> None:
+        self.text_scorer.metric = None if state is None else TextMetric(**state)
 
     def load_other_parameter(self, para: Any) -> None:
         """Load the rest of a checkpoint; a weight that the keys give wins over the one that was chosen then."""

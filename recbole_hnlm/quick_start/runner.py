@@ -325,6 +325,8 @@ def _restore(config: Config, checkpoint: dict[str, Any], path: str | Path) -> tu
     data = data._replace(train=attach_hnlm_data(config, data.train, semantics))
     model = build_model(config, data.train)
     load_weights(model, checkpoint, path, for_scoring=True)
+    if hasattr(model, "learn_text_metric"):
+        model.learn_text_metric()
     model.eval()
     return data, model, semantics
 

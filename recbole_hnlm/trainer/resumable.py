@@ -148,6 +148,8 @@ class ResumableTraining:
         self.split_fingerprint = TrainingInteractions.from_dataset(train_data._dataset).split_fingerprint
         if self.config["resume"]:
             self.resume_checkpoint(self.config["resume"])
+        if hasattr(self.model, "learn_text_metric"):
+            self.model.learn_text_metric()
 
         def after_evaluation(epoch: int, score: float) -> None:
             # RecBole has updated its early-stopping counters by now; 0 means that this epoch is the best so far.

@@ -59,3 +59,12 @@ class EvaluationKeys(Section):
         when={"text_score": ("kernel",)},
         description="Temperature of the kernel between items' texts.",
     )
+    text_metric: Literal["none", "learned"] = key(
+        "none",
+        Affects.EVALUATION,
+        Reader.EVERY_RUN,
+        when=_WITH_TEXTS,
+        off=("none",),
+        description="Metric of the texts in the ranking: none (as encoded), or learned from which items the same users have in "
+        "training.",
+    )
