@@ -58,11 +58,9 @@ def test_a_tree_separates_groups_is_balanced_and_deterministic():
 
 def test_common_paths_by_hand():
     first = torch.tensor([[0, 1, 2], [3, -1, -1], [-1, -1, -1]])[:, None]
-    second = torch.tensor(
-        [[[0, 1, 3], [0, 2, 2], [0, 1, -1]], [[3, 0, 0], [2, -1, -1], [-1] * 3], [[0, 1, 2], [-1] * 3, [0] * 3]]
-    )
+    second = [[[0, 1, 3], [0, 2, 2], [0, 1, -1]], [[3, 0, 0], [2, -1, -1], [-1] * 3], [[0, 1, 2], [-1] * 3, [0] * 3]]
     expected = torch.tensor([[2 / 3, 1 / 3, 1.0], [1.0, 0.0, 0.0], [0.0] * 3])
-    assert torch.allclose(common_share(first, second), expected)
+    assert torch.allclose(common_share(first, torch.tensor(second)), expected)
 
 
 def test_scores_are_scaled_by_row():

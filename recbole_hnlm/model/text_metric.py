@@ -3,13 +3,14 @@ r"""A metric of items' texts, learned from which items the same users have in tr
 Symbols: I items including the padding id 0, T the dimension of the text vectors t_i (of unit length), B pairs of a batch,
 P the interactions that take part.
 
-Formula: ``x_i = normalize(W t_i + b)``, W from the identity and b from zero, and for pairs (i_a, k_a) of two items that one user has in training
+Formula: ``x_i = normalize(W t_i + b)``, W from the identity and b from zero; for pairs (i_a, k_a) of two items that one user
+has in training
 
 .. math:: -\frac{1}{B} \sum_a \ln \frac{\exp(x_{i_a} \cdot x_{k_a} / t)}{\sum_{c \in C_a} \exp(x_{i_a} \cdot x_{k_c} / t)}
 
-with C_a the batch's pairs but those others whose k_c is i_a or k_a. This is InfoNCE (van den Oord et al., arXiv 1807.03748) with the negatives of the batch, as
-image embeddings are trained; that two items of one user are a positive pair, as in item2vec (Barkan and Koenigstein, MLSP 2016), is
-all that it knows of users.
+with C_a the batch's pairs but those others whose k_c is i_a or k_a. This is InfoNCE (van den Oord et al., arXiv 1807.03748)
+with the negatives of the batch; that two items of one user are a positive pair is item2vec's idea (Barkan and Koenigstein, MLSP
+2016), and all that the metric knows of users.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ __all__ = ["TextMetric", "draw_pairs", "learn_metric", "mapped", "pair_loss"]
 _logger = logging.getLogger(__name__)
 
 EPOCHS, BATCH, LEARNING_RATE, TEMPERATURE = 6, 2048, 1e-3, 0.1
-# Of one encoder on two machines, mean unit vectors differ by rounding; those of two encoders, or of two kinds of texts, by much more.
+# Of one encoder on two machines, mean unit vectors differ by rounding; those of two encoders, or kinds of texts, by much more.
 _SAME_TEXTS = 0.999
 
 

@@ -4,15 +4,17 @@ Formulas: for a pair (u, i) with candidates j the layer l takes
 
 .. math:: \arg\max_j \; \text{minmax}_j(q_u(l) \cdot e_j(l)) + \alpha_{co} S_{co}(i, j) + \alpha_{te} S_{te}(i, j),
 
-minmax scaling a user's candidates to [0, 1] and ``S(i, j)`` the length of the common beginning of the paths of i and j in a tree, relative to the shorter
-path; what is chosen is mixed with the positive as in :mod:`recbole_hnlm.negative_sampler.mixgcf`. A tree splits items by k-means into 4, as long as
-a node has more than 30; no part may exceed 1.6 times the mean. The first tree is of Laplacian eigenmaps (32 dimensions) of the items' Jaccard similarity over training
-users, the second of the items' text vectors (``alignment_source``).
+minmax scaling a user's candidates to [0, 1] and ``S(i, j)`` the length of the common beginning of the paths of i and j in a
+tree, relative to the shorter path; what is chosen is mixed as in :mod:`recbole_hnlm.negative_sampler.mixgcf`. A tree
+splits items by k-means into 4, as long as a node has more than 30; no part may exceed 1.6 times the mean. The first tree is of
+Laplacian eigenmaps (32 dimensions) of the items' Jaccard similarity over training users, the second of the items' text vectors
+(``alignment_source``).
 
-Source: DTL-NS (arXiv 2602.18249); formulas and constants were read from the public repository w158937299/DTL-NS. Its LLM adds interactions
-to the training data by a step that knows the test set (docs/method.md); nothing of that is here. The mixed scores there have the share of the positive
-in them, which minmax takes out again. Departures: a part that is too large gives away the items farthest from its centre, there the last
-ones; 8 candidates by default (``num_candidates``), there 10; items without text have no path and no similarity.
+Source: DTL-NS (arXiv 2602.18249); formulas and constants were read from the public repository w158937299/DTL-NS. Its LLM adds
+interactions to the training data by a step that knows the test set (docs/method.md); nothing of that is here. The mixed scores
+there have the share of the positive in them, which minmax takes out again. Departures: a part that is too large gives away the
+items farthest from its centre, there the last ones; 8 candidates by default (``num_candidates``), there 10; items without text
+have no path and no similarity.
 """
 
 from __future__ import annotations
