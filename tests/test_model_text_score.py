@@ -24,7 +24,7 @@ from recbole_hnlm.model.textgcn import TextGCN
 from recbole_hnlm.model.textgcnmlp import TextGCNMLP
 from recbole_hnlm.quick_start.runner import evaluate_checkpoint, load_checkpoint, run
 from recbole_hnlm.stages import session as stage_session
-from recbole_hnlm.trainer.text_weight import WEIGHTS
+from recbole_hnlm.trainer.fusion_weights import WEIGHTS
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError
 from recbole_hnlm.utils.registry import model_yaml
 from recbole_hnlm.utils.scores import fuse_scores, standardise_rows

@@ -22,6 +22,7 @@ from recbole_hnlm.utils.addresses import looks_secret, parse_addresses
 from recbole_hnlm.utils.errors import ConfigError, DataError
 from recbole_hnlm.utils.names import closest
 from recbole_hnlm.utils.paths import recbole_downloads
+from recbole_hnlm.utils.registry import is_checkpoint
 from recbole_hnlm.utils.values import NESTED_KEYS, shown
 
 if TYPE_CHECKING:
@@ -127,6 +128,11 @@ def check_paths(config: Mapping[str, Any]) -> list[str]:
         f"{key}: there is no user whose home folder {shown(config[key])} could mean; write the path in full"
         for key in PATH_KEYS
         if isinstance(config.get(key), str) and config[key].startswith("~")
+    ]
+    problems += [
+        f"fuse_with: checkpoint {entry} does not exist (looked for {Path(entry).absolute()})"
+        for entry in config.get("fuse_with") or ()
+        if is_checkpoint(str(entry)) and not Path(entry).is_file()
     ]
     path = config.get("resume")
     if not isinstance(path, str) or Path(path).is_file() or problems:

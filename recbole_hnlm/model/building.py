@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole.utils import init_seed
 
-from recbole_hnlm.model.text_ranking import ranking_with_texts
+from recbole_hnlm.model.fused_ranking import fused_ranking, is_fused
 from recbole_hnlm.utils.errors import ConfigError, MissingDependencyError, out_of_memory
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def build_model(config: Config, train_data: Any) -> Any:
     """
     _check_clusters(config, train_data._dataset)
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-    model_class = config.model_class if config.settings.text_score == "none" else ranking_with_texts(config.model_class)
+    model_class = fused_ranking(config.model_class) if is_fused(config.settings) else config.model_class
     with naming_missing_packages(config["model"]), naming_wrong_keys(config):
         return model_class(config, train_data._dataset).to(config["device"])
 
