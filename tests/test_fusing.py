@@ -1,4 +1,4 @@
-"""Other models in the ranking: the sum of standardised scores, weights chosen on validation, and parts that are trained or loaded."""
+"""Other models in the ranking: the sum of standardised scores, weights of validation, parts that are trained or loaded."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def test_the_ranking_is_the_sum_of_standardised_scores(tmp_path):
     state = fused.fusion
     fused.add_parts([Part(parts[1], "b.pth", "1"), Part(parts[0], "a.pth", "new")])
     fused.fusion = state
-    assert fused.weights == [2.0, None, 0.7]
+    assert fused.fusion_weights == [2.0, None, 0.7]
 
 
 NEUMF = {"mlp_hidden_size": [8], "mf_embedding_size": 8, "mlp_embedding_size": 8, "dropout_prob": 0.0, "mf_train": True}

@@ -67,13 +67,13 @@ class FusedRanking:
     then. Weights are part of the checkpoint.
 
     Attributes:
-        parts: the other models, given once by :meth:`add_parts`.
+        fused_parts: the other models, given once by :meth:`add_parts`.
         part_weights: w_p of each.
         text_weight: w.
         text_scorer: scores of the texts; None without ``text_score``.
     """
 
-    parts: list[Part]
+    fused_parts: list[Part]
     part_weights: list[float | None]
     text_weight: float | None
     text_scorer: TextScorer | None
@@ -86,7 +86,7 @@ class FusedRanking:
         """
         super().__init__(config, dataset)  # type: ignore[call-arg]
         settings = settings_of(config)
-        self.parts, self.part_weights = [], []
+        self.fused_parts, self.part_weights = [], []
         self._given_part_weight = _given(settings.fuse_weight)
         self._given_weight = _given(settings.text_score_weight) if settings.text_score != "none" else 0.0
         self.text_weight = self._given_weight
@@ -95,7 +95,7 @@ class FusedRanking:
 
     def add_parts(self, parts: Sequence[Part]) -> None:
         """Take the other models, before a checkpoint is loaded."""
-        self.parts = list(parts)
+        self.fused_parts = list(parts)
         self.part_weights = [self._given_part_weight] * len(parts)
 
     # --- state that a checkpoint keeps -----------------------------------------------------------------------------------
@@ -103,14 +103,14 @@ class FusedRanking:
     @property
     def fusion(self) -> dict[str, list[Any]] | None:
         """The weights of other models by their checkpoints' digests; None where there are none."""
-        digests = [part.digest for part in self.parts]
+        digests = [part.digest for part in self.fused_parts]
         return {"digests": digests, "weights": list(self.part_weights)} if digests else None
 
     @fusion.setter
     def fusion(self, state: dict[str, list[Any]] | None) -> None:
         known = {} if state is None else dict(zip(state["digests"], state["weights"], strict=True))
         if self._given_part_weight is None:
-            self.part_weights = [known.get(part.digest) for part in self.parts]
+            self.part_weights = [known.get(part.digest) for part in self.fused_parts]
 
     @property
     def text_metric(self) -> dict[str, torch.Tensor] | None:
@@ -137,13 +137,13 @@ class FusedRanking:
     # --- weights ---------------------------------------------------------------------------------------------------------
 
     @property
-    def weights(self) -> list[float | None]:
+    def fusion_weights(self) -> list[float | None]:
         """All weights, those of the other models first, that of the texts last where there are texts."""
         return [*self.part_weights, *([] if self.text_scorer is None else [self.text_weight])]
 
-    @weights.setter
-    def weights(self, weights: Sequence[float | None]) -> None:
-        self.part_weights = list(weights[: len(self.parts)])
+    @fusion_weights.setter
+    def fusion_weights(self, weights: Sequence[float | None]) -> None:
+        self.part_weights = list(weights[: len(self.fused_parts)])
         if self.text_scorer is not None:
             self.text_weight = weights[-1]
 
@@ -155,8 +155,8 @@ class FusedRanking:
 
     def added_scores(self, interaction: Any, place: int) -> torch.Tensor:
         """Return the standardised scores that the weight of this place is for, without the padding id, ``[n, I - 1]``."""
-        if place < len(self.parts):
-            model = self.parts[place].model
+        if place < len(self.fused_parts):
+            model = self.fused_parts[place].model
             return standardise_rows(_all_scores(model, interaction, model)[:, 1:].float())
         scorer: Any = self.text_scorer
         return text_part(scorer.scores(interaction[self.USER_ID]), scorer.known)  # type: ignore[attr-defined]
@@ -164,17 +164,17 @@ class FusedRanking:
     def full_sort_predict(self, interaction: Any) -> torch.Tensor:
         """Return the fused scores of every item for each user of the batch, float ``[n * I]``, without gradient."""
         scores = self.model_scores(interaction)
-        if not any(self.weights):
+        if not any(self.fusion_weights):
             return scores.reshape(-1)
         fused = standardise_rows(scores[:, 1:])
-        for place, weight in enumerate(self.weights):
+        for place, weight in enumerate(self.fusion_weights):
             if weight:
                 fused = fused + weight * self.added_scores(interaction, place)
         return torch.nn.functional.pad(fused, (1, 0)).reshape(-1)
 
     def predict(self, interaction: Any) -> torch.Tensor:
         """Return the fused scores of pairs (user_id, item_id), float ``[n]``: the same as those in the whole ranking."""
-        if not any(self.weights):
+        if not any(self.fusion_weights):
             return super().predict(interaction)  # type: ignore[misc]
         users, places = torch.unique(interaction[self.USER_ID], return_inverse=True)  # type: ignore[attr-defined]
         whole = self.full_sort_predict(Interaction({self.USER_ID: users})).view(len(users), -1)  # type: ignore[attr-defined]

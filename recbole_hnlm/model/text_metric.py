@@ -140,14 +140,15 @@ def learn_metric(
         total = 0.0
         items = torch.from_numpy(np.stack(draw_pairs(history, rng)))  # [2, P]
         order = torch.from_numpy(rng.permutation(items.shape[1]))
-        for places in order.split(BATCH):
+        for start in range(0, len(order), BATCH):
+            places = order[start : start + BATCH]
             first, second = items[:, places].to(units.device)
             with torch.enable_grad():
                 loss = pair_loss(
                     mapped(units[first], weight, bias), mapped(units[second], weight, bias), first, second, TEMPERATURE
                 )
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             total += loss.item() * len(places) / len(order)
         losses.append(total)

@@ -231,7 +231,7 @@ def _training_record(trainer: Any) -> dict[str, Any]:
 def _fusion_record(trainer: Any) -> dict[str, Any]:
     """The weights of texts and other models in the ranking (null without), and the validation score of each that was tried."""
     model = trainer.model
-    parts = getattr(model, "parts", [])
+    parts = getattr(model, "fused_parts", [])
     tried = [[list(pair) for pair in scores.items()] or None for scores in trainer.tried_weights]
     of_parts, of_texts = tried[: len(parts)] or [None] * len(parts), tried[len(parts) :]
     fused = [

@@ -27,7 +27,7 @@ _ROUNDS = 2
 
 def has_open_weights(model: Any) -> bool:
     """Whether a model's ranking has a weight that is still to be chosen."""
-    return None in getattr(model, "weights", ())
+    return None in getattr(model, "fusion_weights", ())
 
 
 def check_validation(valid_data: Any) -> None:
@@ -56,21 +56,21 @@ def choose_weights(trainer: Any, valid_data: Any) -> list[dict[float, float]]:
     """
     sign = 1 if trainer.config["valid_metric_bigger"] else -1
     model = trainer.model
-    scores: list[dict[float, float]] = [{} for _ in model.weights]
-    places = [place for place, weight in enumerate(model.weights) if weight is None]
+    scores: list[dict[float, float]] = [{} for _ in model.fusion_weights]
+    places = [place for place, weight in enumerate(model.fusion_weights) if weight is None]
     for _ in range(_ROUNDS if len(places) > 1 else 1):
-        before = list(model.weights)
+        before = list(model.fusion_weights)
         for place in places:
             scores[place] = found = score_weights(trainer, valid_data, place)
             best = max(found, key=lambda weight: (sign * found[weight], -weight))
-            model.weights = [best if other == place else weight for other, weight in enumerate(model.weights)]
-        if model.weights == before:
+            model.fusion_weights = [best if other == place else weight for other, weight in enumerate(model.fusion_weights)]
+        if model.fusion_weights == before:
             break
     return scores
 
 
 @torch.no_grad()
-def score_weights(trainer: Any, valid_data: Any, place: int = -1, weights: Sequence[float] = WEIGHTS) -> dict[float, float]:
+def score_weights(trainer: Any, valid_data: Any, place: int, weights: Sequence[float] = WEIGHTS) -> dict[float, float]:
     """Return ``valid_metric`` of the trainer's model with each weight, on up to about 4,096 users of the validation split.
 
     All scores are computed once for all weights. Of a larger split every n-th batch of users is taken.
@@ -83,8 +83,7 @@ def score_weights(trainer: Any, valid_data: Any, place: int = -1, weights: Seque
     """
     model, metric = trainer.model, trainer.config["valid_metric"].lower()
     model.eval()
-    place %= len(model.weights)
-    others = [(other, weight) for other, weight in enumerate(model.weights) if weight and other != place]
+    others = [(other, weight) for other, weight in enumerate(model.fusion_weights) if weight and other != place]
     collectors = [_collector(trainer) for _ in weights]
     stride = math.ceil(valid_data.sample_size / _MOST_USERS) if trainer.config["single_spec"] else 1
     for number, (interaction, history, positive_u, positive_i) in enumerate(valid_data):

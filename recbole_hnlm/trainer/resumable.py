@@ -92,7 +92,7 @@ class ResumableTraining:
         resumed_from: the checkpoint from which training continued, or None.
         epoch_seconds: seconds of each epoch that this process trained, without validation.
         split_fingerprint: names the training split; None before :meth:`fit`.
-        tried_weights: weight to its score on validation, for each place of ``model.weights`` whose weight was chosen.
+        tried_weights: weight to its score on validation, for each place of ``model.fusion_weights`` whose weight was chosen.
     """
 
     config: Any
@@ -192,7 +192,7 @@ class ResumableTraining:
         self.tried_weights = choose_weights(self, valid_data)
         self.logger.info(  # type: ignore[attr-defined]
             "weights %s of other models and texts, by %s on validation (%.1f s)",
-            ", ".join(f"{weight:g}" for weight in self.model.weights),
+            ", ".join(f"{weight:g}" for weight in self.model.fusion_weights),
             self.config["valid_metric"],
             time.perf_counter() - start,
         )
