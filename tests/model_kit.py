@@ -14,8 +14,8 @@ from recbole_hnlm.config.settings import HNLMSettings, setting_names
 from recbole_hnlm.data.dataloader import build_train_loader
 from recbole_hnlm.data.semantics import SemanticVectors
 from recbole_hnlm.data.training import TrainingInteractions
+from recbole_hnlm.model.fused_ranking import fused_ranking
 from recbole_hnlm.model.hnlmlightgcn import HNLMLightGCN
-from recbole_hnlm.model.text_ranking import ranking_with_texts
 
 NO_SEMANTICS = {"negative_route": "none", "alignment_weight": 0.0}
 """No semantic part at all."""
@@ -116,5 +116,5 @@ def build(config, vectors=None, **vector_options):
     train._dataset.semantic_vectors = vectors
     loader = build_train_loader(config, train)
     init_seed(config["seed"], config["reproducibility"])
-    model_class = config.model_class if config["text_score"] == "none" else ranking_with_texts(config.model_class)
+    model_class = config.model_class if config["text_score"] == "none" else fused_ranking(config.model_class)
     return loader, model_class(config, train._dataset), valid, test

@@ -336,7 +336,7 @@ def test_which_keys_make_a_tuner_wait_for_the_llm():
 
 
 def test_keys_that_belong_to_the_machine():
-    folders = {"artifact_dir", "results_dir", "log_dir", "resume", "finetune_from", "text_encoder"}
+    folders = {"artifact_dir", "results_dir", "log_dir", "resume", "finetune_from", "text_encoder", "fuse_with"}
     servers = {"llm_backend", "llm_model", "llm_revision", "llm_base_url", "llm_api_key_env", "llm_trust_remote_code"}
     assert place_keys() == folders | servers
 

@@ -22,7 +22,7 @@ from recbole_hnlm.utils.registry import get_model_class
 from recbole_hnlm.utils.values import load_yaml
 
 CON, GEN = ("RLMRecConLightGCN", "RLMRecConSGL"), ("RLMRecGenLightGCN", "RLMRecGenSGL")
-RIVALS = ("TextInitLightGCN", "KARLightGCN", *CON, *GEN)
+RIVALS = ("TextInitLightGCN", "SDRLightGCN", "KARLightGCN", *CON, *GEN)
 
 
 def configure(tmp_path, name, **keys):

@@ -24,7 +24,7 @@ from recbole_hnlm.model.textgcn import TextGCN
 from recbole_hnlm.model.textgcnmlp import TextGCNMLP
 from recbole_hnlm.quick_start.runner import evaluate_checkpoint, load_checkpoint, run
 from recbole_hnlm.stages import session as stage_session
-from recbole_hnlm.trainer.text_weight import WEIGHTS
+from recbole_hnlm.trainer.fusion_weights import WEIGHTS
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError
 from recbole_hnlm.utils.registry import model_yaml
 from recbole_hnlm.utils.scores import fuse_scores, standardise_rows
@@ -232,6 +232,20 @@ def test_the_weight_is_chosen_on_validation_and_kept_with_the_model(told, model)
     # So does one that is loaded to recommend.
     keys = {"data_path": told["data_path"], "use_gpu": False, "text_score": "kernel"}
     assert load_checkpoint(alone["checkpoint"], keys)[1].text_weight == best
+
+
+def test_a_learned_metric_is_kept_with_the_model(told, monkeypatch):
+    keys = {**told, "text_score": "kernel", "text_metric": "learned"}
+    record = run(Config("EASE", "tiny", config_dict=keys)).record
+    same = (f"--data_path={told['data_path']}", "--use_gpu=False")
+    # A model trained without texts gets the same metric when it is evaluated with them: it follows from data and seed.
+    alone = run(Config("EASE", "tiny", config_dict=told)).record
+    later = evaluate_checkpoint(alone["checkpoint"], ("--text_score=kernel", "--text_metric=learned", *same)).record
+    assert [later[name] for name in ("text_score_weight", "test_result")] == [
+        record[name] for name in ("text_score_weight", "test_result")
+    ]
+    monkeypatch.setattr(text_scorer, "learn_metric", None)
+    assert evaluate_checkpoint(record["checkpoint"], same).record["test_result"] == record["test_result"]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ _MODELS = {
     "XSimGCL": {},
     "KARLightGCN": {},
     "TextInitLightGCN": {},
+    "SDRLightGCN": {},
     "RLMRecConLightGCN": {},
     "RLMRecConSGL": {},
     "RLMRecGenLightGCN": {},

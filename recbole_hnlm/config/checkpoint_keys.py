@@ -20,7 +20,7 @@ from recbole_hnlm.utils.values import refuse_unbounded, shown
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["check_names", "keys_to_repeat", "llm_places", "taken_from_checkpoint"]
+__all__ = ["check_names", "keys_to_repeat", "llm_places", "parts_of_saved", "taken_from_checkpoint"]
 
 # Those of them without which the LLM's vectors of a run cannot be found again.
 _LLM_PLACES = ("artifact_dir", "finetune_from", "text_encoder", "llm_backend", "llm_model", "llm_revision", "llm_base_url")
@@ -74,8 +74,15 @@ def check_names(model: Any, dataset: Any) -> None:
 
 
 def llm_places(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the given places of the LLM's vectors, as they may be stored: addresses without what may be a key."""
-    return {key: _storable(given[key]) for key in _LLM_PLACES if key in given}
+    """Return the given places of the LLM's vectors and other models, as they may be stored: without what may be a key."""
+    return {key: _storable(given[key]) for key in (*_LLM_PLACES, "fuse_with") if given.get(key)}
+
+
+def parts_of_saved(saved: Mapping[str, Any]) -> str:
+    """Return the value of ``fuse_with`` that a run was given, as it is given; empty where it had none."""
+    places = saved.get("places")
+    parts = places.get("fuse_with") if isinstance(places, dict) else None
+    return redact(shown(parts).replace("'", "").replace(" ", "")) if isinstance(parts, list) and parts else ""
 
 
 def _storable(place: Any) -> Any:

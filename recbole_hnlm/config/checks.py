@@ -23,6 +23,7 @@ from recbole_hnlm.utils.errors import ConfigError, DataError
 from recbole_hnlm.utils.given_paths import input_file, path_fault
 from recbole_hnlm.utils.names import closest
 from recbole_hnlm.utils.paths import recbole_downloads
+from recbole_hnlm.utils.registry import is_checkpoint
 from recbole_hnlm.utils.values import NESTED_KEYS, shown
 
 if TYPE_CHECKING:
@@ -134,9 +135,12 @@ def check_paths(config: Mapping[str, Any], data: Path) -> list[str]:
         for key in ("artifact_dir", "results_dir", "log_dir")
         if key in given and not given[key].strip()
     ]
-    if "resume" in given:
+    checkpoints = [(given["resume"], "resume: checkpoint", "a .last.pth file that a run wrote")] if "resume" in given else []
+    fused = [str(entry) for entry in config.get("fuse_with") or () if is_checkpoint(str(entry))]
+    checkpoints += [(path, "fuse_with: checkpoint", "a .pth file that a run wrote") for path in fused]
+    for path, what, expected in checkpoints:
         try:
-            input_file(given["resume"], "resume: checkpoint", "a .last.pth file that a run wrote", regular=True)
+            input_file(path, what, expected, regular=True)
         except ConfigError as error:
             problems.append(str(error))
     return problems

@@ -12,7 +12,7 @@ import torch
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
 
-from recbole_hnlm.config.checkpoint_keys import keys_to_repeat, llm_places, taken_from_checkpoint
+from recbole_hnlm.config.checkpoint_keys import keys_to_repeat, llm_places, parts_of_saved, taken_from_checkpoint
 from recbole_hnlm.config.checks import (
     LAUNCHER_KEYS,
     UNLISTED_KEYS,
@@ -37,6 +37,7 @@ from recbole_hnlm.utils.given_paths import is_file
 from recbole_hnlm.utils.paths import properties_dir
 from recbole_hnlm.utils.registry import (
     get_model_class,
+    is_checkpoint,
     is_from_outside,
     is_import_path,
     model_yaml,
@@ -93,6 +94,12 @@ def _own_keys(model: str | type[Any], sampler: Any) -> set[str]:
     model_class = model if isinstance(model, type) else get_model_class(model)
     keys = {key for file in model_yamls(model_class) for key in load_yaml(file)}
     return keys | (negative_sampler_keys(sampler).keys() if isinstance(sampler, str) else set())
+
+
+def _names(fuse_with: Any) -> list[str]:
+    """Return the models that a value of ``fuse_with``, in any of its forms, names."""
+    entries = fuse_with.split(",") if isinstance(fuse_with, str) else fuse_with or ()
+    return [str(entry).strip() for entry in entries if not is_checkpoint(str(entry).strip())]
 
 
 class Config(RecBoleConfig):
@@ -160,6 +167,16 @@ class Config(RecBoleConfig):
     def __setitem__(self, key: str, value: Any) -> None:
         super().__setitem__(key, value)
         self.built_settings = None
+
+    def resolve(self, key: str, value: Any) -> None:
+        """Put what a given value stands for in its place, also in what :meth:`to_saved` returns."""
+        self[key] = self._requested[key] = self.external_config_dict[key] = value
+
+    def given_for(self, model_class: type[Any]) -> dict[str, Any]:
+        """Return the given keys but for those of this run's models that another one lacks."""
+        models = [self.model_class, *map(get_model_class, _names(self.external_config_dict.get("fuse_with")))]
+        foreign = set().union(*(_own_keys(model, None) for model in models)) - _own_keys(model_class, None)
+        return {key: value for key, value in self.external_config_dict.items() if key not in foreign}
 
     def to_saved(self) -> dict[str, dict[str, Any]]:
         """Return plain values from which an equal configuration can be built again: see the argument ``saved``.
@@ -246,6 +263,7 @@ class Config(RecBoleConfig):
             if is_file(file):
                 self.internal_config_dict.update(load_yaml(file))
         self._load_sampler_keys()
+        self._load_part_keys()
         then = self._saved["defaults"]
         self.internal_config_dict.update({key: then[key] for key in then if key in self.internal_config_dict})
         self._restore_texts()
@@ -260,6 +278,13 @@ class Config(RecBoleConfig):
                 f"negative_sampler {name}: its YAML file declares {', '.join(taken)}, a key that exists: rename it"
             )
         self.internal_config_dict.update(own)
+
+    def _load_part_keys(self) -> None:
+        """Accept the keys of the models that ``fuse_with`` names; where the run's own model has one too, its default counts."""
+        for name in _names(self.external_config_dict.get("fuse_with")):
+            for file in model_yamls(get_model_class(name)):
+                for key, value in load_yaml(file).items():
+                    self.internal_config_dict.setdefault(key, value)
 
     def _restore_texts(self) -> None:
         """Keep the text of a value whose key takes text: ``--gpu_id=0``, ``--item_inter_num_interval=[5,9]``."""
@@ -319,6 +344,7 @@ class Config(RecBoleConfig):
         try:
             settings = settings_of(self)
             # Ranking may read vectors of texts; those of hard negatives are for training alone.
+            problems += self._parts_to_repeat()
             if self._stored is not None and settings.ranks_with_texts:
                 problems += self._places_to_repeat()
         except ConfigError as error:
@@ -336,6 +362,15 @@ class Config(RecBoleConfig):
         if of_files and int(final.get("local_rank") or 0) == 0:
             _logger.warning("configuration files: %s", "; ".join(unread_text(of_files)))
         return unread_text({key: reason for key, reason in self.unread.items() if key in own})
+
+    def _parts_to_repeat(self) -> list[str]:
+        parts = parts_of_saved(self._stored or {})
+        if not parts or "fuse_with" in self.external_config_dict:
+            return []
+        return [
+            f"the checkpoint's model ranks together with others, which no file may choose: repeat --fuse_with={parts}, or "
+            "give --fuse_with=[] for the model alone"
+        ]
 
     def _places_to_repeat(self) -> list[str]:
         repeat = keys_to_repeat(self._stored or {}, self.final_config_dict)

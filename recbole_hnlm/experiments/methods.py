@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from recbole_hnlm.config.checks import nearest
+from recbole_hnlm.config.needs import SemanticNeeds
 from recbole_hnlm.evaluator.per_user import is_per_user
 from recbole_hnlm.utils.errors import ConfigError
-from recbole_hnlm.utils.registry import get_model_class, model_names, negative_sampler_names
+from recbole_hnlm.utils.registry import get_model_class, is_checkpoint, model_names, negative_sampler_names
 from recbole_hnlm.utils.values import load_yaml
 
 if TYPE_CHECKING:
@@ -61,11 +62,13 @@ def role_of(config: Config) -> Role:
     score that reads texts) but none of our terms; ``hnlm`` reads semantic negatives or aligns embeddings with texts.
     """
     settings = config.settings
+    parts = [get_model_class(name) for name in settings.fuse_with if not is_checkpoint(name)]
+    reads = settings.ranks_with_texts or any(getattr(part, "needs", SemanticNeeds()).reads_texts for part in parts)
     if not getattr(config.model_class, "uses_hnlm_data", False):
-        return "rival" if settings.ranks_with_texts or settings.model_reads_texts else "baseline"
+        return "rival" if reads or settings.model_reads_texts else "baseline"
     if settings.uses_pair_vectors or settings.uses_semantic_candidates or settings.aligns:
         return "hnlm"
-    return "rival" if settings.uses_semantics else "baseline"
+    return "rival" if settings.uses_semantics or reads else "baseline"
 
 
 def parse_seeds(text: str, first: int) -> list[int]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from recbole.utils import init_seed
 
+from recbole_hnlm.model.fused_ranking import fused_ranking, is_fused
 from recbole_hnlm.model.recbole_graphs import on_current_scipy
-from recbole_hnlm.model.text_ranking import ranking_with_texts
 from recbole_hnlm.utils.errors import ConfigError, MissingDependencyError, out_of_memory
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def build_model(config: Config, train_data: Any) -> Any:
     _check_clusters(config, train_data._dataset)
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     model_class = on_current_scipy(config.model_class)
-    if config.settings.text_score != "none":
-        model_class = ranking_with_texts(model_class)
+    if is_fused(config.settings):
+        model_class = fused_ranking(model_class)
     with naming_missing_packages(config["model"]), naming_wrong_keys(config):
         return model_class(config, train_data._dataset).to(config["device"])
 

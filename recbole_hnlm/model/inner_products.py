@@ -65,6 +65,11 @@ def _tables(model: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
 
 
 def _refusal(model: Any) -> ConfigError:
+    if any(getattr(model, "part_weights", ())):
+        return ConfigError(
+            f"{type(model).__name__} ranks together with other models (fuse_with), which inner products of embeddings do not "
+            "give: export with --fuse_with=[]"
+        )
     if weight := getattr(model, "text_weight", None):
         return ConfigError(
             f"{type(model).__name__} ranks with texts at weight {weight:g} (text_score), which inner products of embeddings do "

@@ -6,6 +6,7 @@ length, N_u the distinct training items of u that have text.
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,14 +16,18 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from recbole_hnlm.data.semantics import mean_item_vectors
+from recbole_hnlm.model.text_metric import learn_metric, mapped
 from recbole_hnlm.utils.pairs import pair_matrix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from recbole_hnlm.data.training import TrainingInteractions
+    from recbole_hnlm.model.text_metric import TextMetric
 
 __all__ = ["TextScorer", "kernel_block", "unit_rows"]
+
+_logger = logging.getLogger(__name__)
 
 _KERNEL_BYTES = 1 << 30
 _BLOCK_BYTES = 1 << 28
@@ -58,6 +63,7 @@ class TextScorer:
         temperature: float,
         device: torch.device,
         kernel_bytes: int = _KERNEL_BYTES,
+        metric_seed: int | None = None,
     ) -> None:
         """Take the items' vectors and the training interactions.
 
@@ -70,16 +76,41 @@ class TextScorer:
             device: where scores are computed.
             kernel_bytes: the kernel of all pairs of items is kept while it takes no more than this, and computed in blocks for
                 each batch otherwise.
+            metric_seed: seed of the learned metric; None reads the texts as they are.
         """
         self._form, self._temperature, self._device, self._kernel_bytes = form, temperature, device, kernel_bytes
-        self._vectors, self._training = vectors, training
+        self._vectors, self._training, self._metric_seed = vectors, training, metric_seed
+        self._metric: TextMetric | None = None
         self._mask = np.array(mask, dtype=np.bool_)
         self.known = torch.from_numpy(self._mask).to(device)
 
+    @property
+    def metric(self) -> TextMetric | None:
+        """The learned metric; None before it was learned or given."""
+        return self._metric
+
+    @metric.setter
+    def metric(self, metric: TextMetric | None) -> None:
+        if metric is not self._metric and (metric is None or self._metric is None or not metric.equals(self._metric)):
+            for name in ("units", "_means", "_kernel"):
+                self.__dict__.pop(name, None)
+            self._metric = metric
+
     @cached_property
     def units(self) -> torch.Tensor:
-        """Items' vectors of unit length, float32 ``[I, T]``: made once, not for every batch."""
-        return unit_rows(torch.as_tensor(np.ascontiguousarray(self._vectors)).to(self._device), self.known)
+        """Items' vectors of unit length, float32 ``[I, T]``: made once, not for every batch.
+
+        The metric is learned here where it is wanted and none was given, or one of other texts.
+        """
+        units = unit_rows(torch.as_tensor(np.ascontiguousarray(self._vectors)).to(self._device), self.known)
+        if self._metric_seed is None:
+            return units
+        if self._metric is not None and not self._metric.fits(units, self.known):
+            _logger.info("the text metric of the checkpoint was learned of other texts: it is learned anew")
+            self._metric = None
+        if self._metric is None:
+            self._metric = learn_metric(units, self.known, self._training, self._metric_seed)
+        return mapped(units, self._metric.weight.to(units), self._metric.bias.to(units)) * self.known[:, None]
 
     def scores(self, users: torch.Tensor) -> torch.Tensor:
         """Return the scores of all items for users (int64 ``[n]``), float32 ``[n, I]``; a user without text has equal ones."""
@@ -87,7 +118,8 @@ class TextScorer:
 
     @cached_property
     def _means(self) -> torch.Tensor:
-        means, known = mean_item_vectors(self._training, self._vectors, self._mask)
+        vectors = self._vectors if self._metric_seed is None else self.units.cpu().numpy()
+        means, known = mean_item_vectors(self._training, vectors, self._mask)
         return unit_rows(torch.from_numpy(means).to(self._device), torch.from_numpy(known).to(self._device))
 
     @cached_property

@@ -24,10 +24,12 @@ from recbole_hnlm.negative_sampler.dns import hardest_candidates
 from recbole_hnlm.negative_sampler.hops import pool_hops
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from recbole_hnlm.negative_sampler.base import SelectionInputs
     from recbole_hnlm.negative_sampler.hops import Propagated
 
-__all__ = ["SAMPLER", "hardest_by_hop", "mix_positive"]
+__all__ = ["SAMPLER", "hardest_by_hop", "layer_queries", "mix_positive", "mixed_negatives"]
 
 
 def mix_positive(positives: torch.Tensor, negatives: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
@@ -43,21 +45,28 @@ def hardest_by_hop(users: torch.Tensor, candidates: torch.Tensor, propagated: Pr
         candidates: int64 ``[B, K]``.
         propagated: outputs and layers.
     """
+    return [hardest_candidates(users, candidates, query, layer) for query, layer in layer_queries(propagated)]
+
+
+def layer_queries(propagated: Propagated) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return for each layer what its items ``[I, d_l]`` are compared with: q_u of all users, ``[U, d_l]``."""
     pooled = propagated.pooling == "mean"
     queries = [propagated.user_all] * len(propagated.item_hops) if pooled else propagated.user_hops
-    return [
-        hardest_candidates(users, candidates, query, layer) for query, layer in zip(queries, propagated.item_hops, strict=True)
-    ]
+    return list(zip(queries, propagated.item_hops, strict=True))
 
 
-def _select(inputs: SelectionInputs) -> Negatives:
-    chosen = hardest_by_hop(inputs.users, inputs.candidates, inputs.propagated)
+def mixed_negatives(inputs: SelectionInputs, chosen: Sequence[torch.Tensor]) -> Negatives:
+    """Mix the candidate chosen at each layer, int64 ``[B]``, with the positive, and pool the layers."""
     mixed = []
     for items, layer in zip(chosen, inputs.propagated.item_hops, strict=True):
         positive, negative = layer.index_select(0, torch.cat([inputs.positives, items])).chunk(2)  # [B, d_l] each
         shares = torch.rand(len(items), 1, device=layer.device, dtype=layer.dtype)
         mixed.append(mix_positive(positive, negative, shares))
     return Negatives(items=chosen[0], embeddings=pool_hops(mixed, inputs.propagated.pooling))
+
+
+def _select(inputs: SelectionInputs) -> Negatives:
+    return mixed_negatives(inputs, hardest_by_hop(inputs.users, inputs.candidates, inputs.propagated))
 
 
 SAMPLER = NegativeSampler(stateless(_select), reads_hops=True)

@@ -15,9 +15,11 @@ from recbole_hnlm.config import Config
 from recbole_hnlm.data.loading import LoadedData, load_data
 from recbole_hnlm.evaluator.false_negatives import FalseNegativeCounter
 from recbole_hnlm.model.building import build_model, naming_missing_packages, naming_wrong_keys
+from recbole_hnlm.quick_start.fusing import load_parts, train_parts
 from recbole_hnlm.semantics.attach import Semantics, attach_hnlm_data, semantics_of
 from recbole_hnlm.trainer.checkpoint import load_weights, read_checkpoint
 from recbole_hnlm.trainer.factory import get_trainer_class
+from recbole_hnlm.trainer.fusion_weights import has_open_weights
 from recbole_hnlm.trainer.resumable import read_resumable
 from recbole_hnlm.utils.environment import package_versions, peak_rss_bytes, source_digest
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError
@@ -127,6 +129,7 @@ class _Training:
 
     def __init__(self, config: Config, run_id: str | None) -> None:
         self.config, self.clock = config, Stopwatch()
+        train_parts(config, run)
         self.log_file = prepare_run(config, run_id)
         if config["resume"]:
             # Hours of LLM work may lie between here and the training.
@@ -134,7 +137,10 @@ class _Training:
         self.data = load_data(config, self.clock)
         self.semantics = semantics_of(config, self.data.train)
         self.train_data = attach_hnlm_data(config, self.data.train, self.semantics)
+        parts = load_parts(config, self.data.train, load_checkpoint)
         model = build_model(config, self.train_data)
+        if parts:
+            model.add_parts(parts)
         logging.getLogger().info(model)
         self.trainer = get_trainer_class(config.model_class, config)(config, model)
         if config.settings.count_false_negatives and hasattr(self.trainer, "false_negatives"):
@@ -212,14 +218,25 @@ def _training_record(trainer: Any) -> dict[str, Any]:
         "split_fingerprint": trainer.split_fingerprint,
         "resumed_from": trainer.resumed_from,
         "false_negative_rates": getattr(getattr(trainer, "false_negatives", None), "rates", None),
-        **_text_record(trainer),
+        **_fusion_record(trainer),
     }
 
 
-def _text_record(trainer: Any) -> dict[str, Any]:
-    """The weight of texts in the ranking (null without), and the validation score of each that was tried."""
-    weight = getattr(trainer.model, "text_weight", None)
-    return {"text_score_weight": weight, "text_score_weights": [list(pair) for pair in trainer.text_weights.items()] or None}
+def _fusion_record(trainer: Any) -> dict[str, Any]:
+    """The weights of texts and other models in the ranking (null without), and the validation score of each that was tried."""
+    model = trainer.model
+    parts = getattr(model, "fused_parts", [])
+    tried = [[list(pair) for pair in scores.items()] or None for scores in trainer.tried_weights]
+    of_parts, of_texts = tried[: len(parts)] or [None] * len(parts), tried[len(parts) :]
+    fused = [
+        {"model": type(part.model).__name__, "checkpoint": part.path, "weight": weight, "weights": scores}
+        for part, weight, scores in zip(parts, getattr(model, "part_weights", []), of_parts, strict=True)
+    ]
+    return {
+        "text_score_weight": getattr(model, "text_weight", None) if getattr(model, "text_scorer", None) is not None else None,
+        "text_score_weights": of_texts[0] if of_texts else None,
+        "fused_with": fused or None,
+    }
 
 
 def _semantic_record(semantics: Semantics | None) -> dict[str, Any]:
@@ -269,6 +286,7 @@ def _config_of(
     config = Config(chosen, checkpoint["dataset"], None, config_dict, argv, saved=checkpoint["config"])
     if config["resume"]:
         raise ConfigError("resume is for training; a trained model is named by --checkpoint, or by its path in Python")
+    train_parts(config, run)
     return config
 
 
@@ -298,17 +316,17 @@ def load_checkpoint(
     config = _config_of(checkpoint, path, config_dict, argv, model)
     config["run_id"] = new_run_id(config["model"], config["dataset"])
     data, restored, _ = _restore(config, checkpoint, path)
-    if getattr(restored, "text_weight", 0.0) is None:
+    if has_open_weights(restored):
         _trainer_of(config, restored, data).tensorboard.close()
     return (config, restored, *data)
 
 
 def _trainer_of(config: Config, model: Any, data: LoadedData) -> Any:
-    """Return a trainer that evaluates a loaded model; a weight of texts that is still open is chosen here."""
+    """Return a trainer that evaluates a loaded model; weights of texts and other models that are still open are chosen here."""
     trainer = get_trainer_class(config.model_class, config)(config, model)
     trainer.eval_collector.data_collect(data.train)
-    if getattr(model, "text_weight", 0.0) is None:
-        trainer.choose_text_weight(data.valid)
+    if has_open_weights(model):
+        trainer.choose_weights(data.valid)
     return trainer
 
 
@@ -317,8 +335,13 @@ def _restore(config: Config, checkpoint: dict[str, Any], path: str | Path) -> tu
     # Hours of LLM work are for training; what ranking reads of them is in the weights.
     semantics = semantics_of(config, data.train, for_scoring=True)
     data = data._replace(train=attach_hnlm_data(config, data.train, semantics))
+    parts = load_parts(config, data.train, load_checkpoint)
     model = build_model(config, data.train)
+    if parts:
+        model.add_parts(parts)
     load_weights(model, checkpoint, path, for_scoring=True)
+    if hasattr(model, "learn_text_metric"):
+        model.learn_text_metric()
     model.eval()
     return data, model, semantics
 
@@ -356,7 +379,7 @@ def evaluate_checkpoint(path: str | Path, argv: tuple[str, ...] = ()) -> RunResu
         "best_epoch": checkpoint["epoch"],
         "resumed_from": None,
         "checkpoint": str(path),
-        **_text_record(trainer),
+        **_fusion_record(trainer),
         **_semantic_record(semantics),
     }
     trainer.tensorboard.close()

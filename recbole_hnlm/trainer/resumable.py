@@ -29,8 +29,8 @@ from recbole_hnlm.trainer.checkpoint import (
 )
 from recbole_hnlm.trainer.checkpoint_checks import not_numbers
 from recbole_hnlm.trainer.ddp import wait_for_all
+from recbole_hnlm.trainer.fusion_weights import check_validation, choose_weights, has_open_weights
 from recbole_hnlm.trainer.tensorboard import tensorboard_can_write
-from recbole_hnlm.trainer.text_weight import check_validation, score_weights
 from recbole_hnlm.utils.errors import ArtifactError, HNLMError
 from recbole_hnlm.utils.files import replacing
 from recbole_hnlm.utils.values import plain, shown
@@ -92,7 +92,7 @@ class ResumableTraining:
         resumed_from: the checkpoint from which training continued, or None.
         epoch_seconds: seconds of each epoch that this process trained, without validation.
         split_fingerprint: names the training split; None before :meth:`fit`.
-        text_weights: weight of texts to its score on validation, where it was chosen (``text_score_weight: auto``).
+        tried_weights: weight to its score on validation, for each place of ``model.fusion_weights`` whose weight was chosen.
     """
 
     config: Any
@@ -120,7 +120,7 @@ class ResumableTraining:
         self._train_data: Any = None
         self.split_fingerprint: str | None = None
         self._latest_valid_result: Any = None
-        self.text_weights: dict[float, float] = {}
+        self.tried_weights: list[dict[float, float]] = []
 
     # --- training ----------------------------------------------------------------------------------------------------
 
@@ -141,13 +141,15 @@ class ResumableTraining:
         Raises:
             ArtifactError: the checkpoint to resume from is missing, damaged or of another run, or one cannot be written.
         """
-        chooses_weight = getattr(self.model, "text_weight", 0.0) is None
-        if chooses_weight:
+        chooses_weights = has_open_weights(self.model)
+        if chooses_weights:
             check_validation(valid_data)
         self._train_data = train_data
         self.split_fingerprint = TrainingInteractions.from_dataset(train_data._dataset).split_fingerprint
         if self.config["resume"]:
             self.resume_checkpoint(self.config["resume"])
+        if hasattr(self.model, "learn_text_metric"):
+            self.model.learn_text_metric()
 
         def after_evaluation(epoch: int, score: float) -> None:
             # RecBole has updated its early-stopping counters by now; 0 means that this epoch is the best so far.
@@ -159,17 +161,17 @@ class ResumableTraining:
                 callback_fn(epoch, score)
 
         best = super().fit(train_data, valid_data, verbose, saved, show_progress, after_evaluation)  # type: ignore[misc]
-        if chooses_weight:
-            return self._weigh_texts(valid_data, saved, show_progress)
+        if chooses_weights:
+            return self._weigh(valid_data, saved, show_progress)
         return best
 
-    def _weigh_texts(self, valid_data: Any, saved: bool, show_progress: bool) -> tuple[float, Any]:
-        """Choose the weight of the texts for the best model, put it into the checkpoint, and evaluate with it."""
+    def _weigh(self, valid_data: Any, saved: bool, show_progress: bool) -> tuple[float, Any]:
+        """Choose the weights of texts and other models for the best model, put them into the checkpoint, and evaluate so."""
         if saved:
             wait_for_all(self.config)
             best = read_checkpoint(self.saved_model_file, map_location=self.config["device"])
             load_weights(self.model, best, self.saved_model_file)
-        self.choose_text_weight(valid_data)
+        self.choose_weights(valid_data)
         self.best_valid_result = self.evaluate(valid_data, load_best_model=False, show_progress=show_progress)
         self.best_valid_score = self.best_valid_result[self.config["valid_metric"].lower()]
         if saved and (self.config["single_spec"] or self.config["local_rank"] == 0):
@@ -177,23 +179,20 @@ class ResumableTraining:
             write_checkpoint(self.saved_model_file, {**best, **other, "best_valid_result": plain(self.best_valid_result)})
         return self.best_valid_score, self.best_valid_result
 
-    def choose_text_weight(self, valid_data: Any) -> None:
-        """Give the model the weight of texts with the best ``valid_metric`` on validation, the smallest of equals.
+    def choose_weights(self, valid_data: Any) -> None:
+        """Give the model's ranking the weights with the best ``valid_metric`` on validation.
 
-        The scores of all weights are kept in ``text_weights`` for the record.
+        The scores of all that were tried are kept in ``tried_weights`` for the record.
 
         Raises:
             ConfigError: there is no validation in full ranking.
         """
         check_validation(valid_data)
         start = time.perf_counter()
-        sign = 1 if self.config["valid_metric_bigger"] else -1
-        self.text_weights = score_weights(self, valid_data)
-        self.model.text_weight = max(self.text_weights, key=lambda weight: (sign * self.text_weights[weight], -weight))
+        self.tried_weights = choose_weights(self, valid_data)
         self.logger.info(  # type: ignore[attr-defined]
-            "text_score_weight %g of %s, by %s on validation (%.1f s)",
-            self.model.text_weight,
-            ", ".join(f"{weight:g}" for weight in self.text_weights),
+            "weights %s of other models and texts, by %s on validation (%.1f s)",
+            ", ".join(f"{weight:g}" for weight in self.model.fusion_weights),
             self.config["valid_metric"],
             time.perf_counter() - start,
         )

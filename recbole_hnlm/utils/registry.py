@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "get_model_class",
     "get_negative_sampler",
+    "is_checkpoint",
     "is_from_outside",
     "is_import_path",
     "model_names",
@@ -61,6 +62,11 @@ _OTHER_KINDS = {
 
 
 # --- what other packages bring -------------------------------------------------------------------------------------------
+
+
+def is_checkpoint(name: str) -> bool:
+    """Whether a name means a file of a trained model rather than a model."""
+    return name.endswith(".pth")
 
 
 def is_import_path(name: str) -> bool:

@@ -59,3 +59,35 @@ class EvaluationKeys(Section):
         when={"text_score": ("kernel",)},
         description="Temperature of the kernel between items' texts.",
     )
+    fuse_with: list[str] = key(
+        [],
+        Affects.EVALUATION,
+        Reader.EVERY_RUN,
+        place=True,
+        off=([],),
+        description="Other models whose standardised scores are added to the ranking: checkpoints, or names of models, which "
+        "are trained first.",
+    )
+    fuse_weight: NonNegative | Literal["auto"] = key(
+        "auto",
+        Affects.EVALUATION,
+        Reader.EVERY_RUN,
+        off=("auto",),
+        description="Weight of each of them; auto chooses one for each on validation once training has ended.",
+    )
+    text_metric: Literal["none", "learned"] = key(
+        "none",
+        Affects.EVALUATION,
+        Reader.EVERY_RUN,
+        when=_WITH_TEXTS,
+        off=("none",),
+        description="Metric of the texts in the ranking: none (as encoded), or learned from which items the same users have in "
+        "training.",
+    )
+
+    def section_problems(self) -> list[str]:
+        """A weight needs something that it weighs."""
+        problems = super().section_problems()
+        if self.fuse_weight != "auto" and not self.fuse_with:
+            problems.append("fuse_weight has no effect here: it is read with fuse_with, which names no model")
+        return problems

@@ -151,6 +151,20 @@ class NegativeKeys(Section):
         when={"negative_sampler": ("semantic_guard",)},
         description="Share of the candidates, those nearest to the user's text, that semantic_guard drops.",
     )
+    dtl_structure_weight: NonNegative = key(
+        0.1,
+        Affects.TRAINING,
+        Reader.OURS,
+        when={"negative_sampler": ("dtl",)},
+        description="Weight of the nearness to the positive in the tree of who interacted, in dtl.",
+    )
+    dtl_text_weight: NonNegative = key(
+        0.3,
+        Affects.TRAINING,
+        Reader.OURS,
+        when={"negative_sampler": ("dtl",)},
+        description="Weight of the nearness to the positive in the tree of texts, in dtl.",
+    )
 
     def section_problems(self) -> list[str]:
         """A sampler needs candidates to choose from."""
