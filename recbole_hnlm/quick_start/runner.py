@@ -219,6 +219,7 @@ def _training_record(trainer: Any) -> dict[str, Any]:
         "split_fingerprint": trainer.split_fingerprint,
         "resumed_from": trainer.resumed_from,
         "false_negative_rates": getattr(getattr(trainer, "false_negatives", None), "rates", None),
+        "hardness": trainer.hardness.record() if getattr(trainer, "hardness", None) is not None else None,
         **_text_record(trainer),
     }
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from recbole_hnlm.data.loading import LoadedData
+from recbole_hnlm.data.loading import LoadedData, load_data
 from recbole_hnlm.experiments.analysis.beyond import beyond_accuracy
 from recbole_hnlm.experiments.analysis.groups import by_item_popularity, by_user_activity, overall
-from recbole_hnlm.experiments.analysis.lists import Lists, lists_of_cell, lists_of_model
+from recbole_hnlm.experiments.analysis.lists import lists_of_cell, lists_of_model
+from recbole_hnlm.experiments.analysis.semantic import sampled_pairs, semantic_negatives, semantic_shift
 from recbole_hnlm.experiments.analysis.sources import Source, checked_training
 from recbole_hnlm.quick_start.caller_state import caller_state_kept
 from recbole_hnlm.quick_start.runner import load_checkpoint
@@ -17,6 +18,10 @@ from recbole_hnlm.utils.errors import ArtifactError
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from recbole_hnlm.config import Config
+    from recbole_hnlm.data.training import TrainingInteractions
+    from recbole_hnlm.experiments.analysis.lists import Lists
 
 __all__ = ["SCHEMA", "VERSION", "AnalysisOptions", "analyse"]
 
@@ -41,6 +46,17 @@ class AnalysisOptions:
     resamples: int = 1000
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """A run's configuration and data, and its trained model where a checkpoint is there."""
+
+    source: Source
+    config: Config
+    data: LoadedData
+    training: TrainingInteractions
+    model: Any | None
+
+
 def analyse(result: str | Path | Source, options: AnalysisOptions | None = None, argv: Sequence[str] = ()) -> dict[str, Any]:
     """Analyse a finished run; docs/analysis.md describes what comes out.
 
@@ -57,7 +73,7 @@ def analyse(result: str | Path | Source, options: AnalysisOptions | None = None,
     Raises:
         HNLMError: the record cannot be read, or the data are not those of the run.
     """
-    options, argv = options or AnalysisOptions(), tuple(argv)
+    options = options or AnalysisOptions()
     source = result if isinstance(result, Source) else Source.read(result)
     record = source.record
     content: dict[str, Any] = {
@@ -65,46 +81,58 @@ def analyse(result: str | Path | Source, options: AnalysisOptions | None = None,
         "version": VERSION,
         "run_id": source.run_id,
         "label": source.label,
-        "model": record["model"],
-        "dataset": record["dataset"],
-        "seed": record["seed"],
-        "test_result": record["test_result"],
+        **{name: record[name] for name in ("model", "dataset", "seed", "test_result")},
         "training": {name: record.get(name) for name in _FROM_RECORD},
-        "users": None,
-        "overall": None,
-        "groups": None,
-        "beyond_accuracy": None,
+        **dict.fromkeys(("users", "overall", "groups", "beyond_accuracy", "semantic_negatives", "semantic_shift")),
         "missing": {},
     }
     with caller_state_kept():
+        opened = _open(source, tuple(argv))
         try:
-            lists = _lists(source, argv)
+            content |= _of_lists(_lists(opened), options)
         except ArtifactError as error:
-            content["missing"]["groups"] = content["missing"]["beyond_accuracy"] = str(error)
-            return content
-        content |= {
-            "users": len(lists.users),
-            "overall": overall(lists, options.resamples),
-            "groups": {
-                "users": by_user_activity(lists, options.user_groups, options.resamples),
-                "items": by_item_popularity(lists, options.item_groups, options.resamples),
-            },
-            "beyond_accuracy": beyond_accuracy(lists),
-        }
+            content["missing"] |= dict.fromkeys(("groups", "beyond_accuracy"), str(error))
+        try:
+            sample = sampled_pairs(opened.config, opened.data, opened.training)
+            content["semantic_negatives"] = semantic_negatives(sample, opened.model)
+            content["semantic_shift"] = semantic_shift(sample, opened.model)
+        except ArtifactError as error:
+            content["missing"] |= dict.fromkeys(("semantic_negatives", "semantic_shift"), str(error))
     return content
 
 
-def _lists(source: Source, argv: tuple[str, ...]) -> Lists:
-    if source.table is not None:
-        return lists_of_cell(source, argv)
+def _of_lists(lists: Lists, options: AnalysisOptions) -> dict[str, Any]:
+    return {
+        "users": len(lists.users),
+        "overall": overall(lists, options.resamples),
+        "groups": {
+            "users": by_user_activity(lists, options.user_groups, options.resamples),
+            "items": by_item_popularity(lists, options.item_groups, options.resamples),
+        },
+        "beyond_accuracy": beyond_accuracy(lists),
+    }
+
+
+def _open(source: Source, argv: tuple[str, ...]) -> _Opened:
     if source.checkpoint is None:
+        config = source.config(argv)
+        data, model = load_data(config), None
+    else:
+        shown = {"show_progress": source.record["config"].get("show_progress", True)}
+        config, model, dataset, *loaders = load_checkpoint(source.checkpoint, shown, argv)
+        data = LoadedData(dataset, *loaders)
+    return _Opened(source, config, data, checked_training(source, config, data), model)
+
+
+def _lists(opened: _Opened) -> Lists:
+    source = opened.source
+    if source.table is not None:
+        return lists_of_cell(source, opened.config, opened.data, opened.training)
+    if opened.model is None:
         named = source.record.get("checkpoint")
         raise ArtifactError(
             f"the lists of {source.path} are missing: "
             + (f"its checkpoint {named} is not there" if named else "it kept no checkpoint")
             + "; run again, with checkpoints kept, or give a cell of a comparison"
         )
-    shown = {"show_progress": source.record["config"].get("show_progress", True)}
-    config, model, dataset, *loaders = load_checkpoint(source.checkpoint, shown, argv)
-    data = LoadedData(dataset, *loaders)
-    return lists_of_model(config, model, data, checked_training(source, config, data), source)
+    return lists_of_model(opened.config, opened.model, opened.data, opened.training, source)

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recbole_hnlm.data.loading import load_data
 from recbole_hnlm.evaluator.per_user import is_per_user, value_table
-from recbole_hnlm.experiments.analysis.sources import checked_training
 from recbole_hnlm.experiments.store import LISTS
 from recbole_hnlm.quick_start.runner import collector_of_test
 from recbole_hnlm.utils.errors import ArtifactError, DataError
@@ -66,7 +64,7 @@ class Lists:
                 yield f"{name}@{k}", table[:, k - 1]
 
 
-def lists_of_cell(source: Source, argv: tuple[str, ...]) -> Lists:
+def lists_of_cell(source: Source, config: Config, data: LoadedData, training: TrainingInteractions) -> Lists:
     """Read the lists that a cell of a comparison kept.
 
     Raises:
@@ -86,12 +84,12 @@ def lists_of_cell(source: Source, argv: tuple[str, ...]) -> Lists:
             tokens, items = arrays["users"], arrays[LISTS].astype(np.int64)
     except BROKEN_ARRAY as error:
         raise ArtifactError(f"{source.table} is corrupt ({error}); delete it and run compare again") from error
-    config = source.config(argv)
-    data = load_data(config)
-    training = checked_training(source, config, data)
+    longest = max(config["topk"])
+    if longest > items.shape[1]:
+        raise ArtifactError(f"topk {longest} asks for more than the {items.shape[1]} items of a list that {source.table} holds")
     place = {str(token): user for user, token in enumerate(training.user_tokens)}
     users = np.array([place[str(token)] for token in tokens], dtype=np.int64)
-    return _checked(_with_hits(users, items, config, training, data), source)
+    return _checked(_with_hits(users, items[:, :longest], config, training, data), source)
 
 
 def lists_of_model(config: Config, model: Any, data: LoadedData, training: TrainingInteractions, source: Source) -> Lists:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Source", "checked_training", "sources_of_comparison"]
 
-_TRAINED = {"model": str, "dataset": str, "seed": int, "config": dict, "test_result": (dict, type(None))}
+_TRAINED: dict[str, Any] = {"model": str, "dataset": str, "seed": int, "config": dict, "test_result": (dict, type(None))}
 
 
 @dataclass(frozen=True)
