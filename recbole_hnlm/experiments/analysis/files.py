@@ -18,6 +18,9 @@ _GROUP_COLUMNS: dict[str, type] = {
     **{"weight": float, "metric": str, "value": float, "low": float, "high": float, "contribution": float},
 }
 _LIST_COLUMNS: dict[str, type] = {"run_id": str, "label": str, "seed": int, "metric": str, "value": float}
+_SEMANTIC_COLUMNS: dict[str, type] = {
+    **{"run_id": str, "label": str, "seed": int, "section": str, "name": str, "quantity": str, "value": float}
+}
 _EPOCH_COLUMNS: dict[str, type] = {"run_id": str, "label": str, "seed": int, "epoch": int, "quantity": str, "value": float}
 
 
@@ -37,6 +40,7 @@ def write_tables(analyses: Sequence[Mapping[str, Any]], folder: Path) -> list[st
     tables = {
         "groups.csv": (_GROUP_COLUMNS, [row for analysis in analyses for row in _group_rows(analysis)]),
         "beyond_accuracy.csv": (_LIST_COLUMNS, [row for analysis in analyses for row in _list_rows(analysis)]),
+        "semantic.csv": (_SEMANTIC_COLUMNS, [row for analysis in analyses for row in _semantic_rows(analysis)]),
         "epochs.csv": (_EPOCH_COLUMNS, [row for analysis in analyses for row in _epoch_rows(analysis)]),
     }
     written = []
@@ -78,6 +82,21 @@ def _group_rows(analysis: Mapping[str, Any]) -> list[tuple[Any, ...]]:
 
 def _list_rows(analysis: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     return [(*_names(analysis), metric, value) for metric, value in (analysis["beyond_accuracy"] or {}).items()]
+
+
+def _semantic_rows(analysis: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    near, shift = analysis["semantic_negatives"] or {}, analysis["semantic_shift"] or {}
+    kinds = {f"nearest {count}": found for count, found in near.get("nearest", {}).items()}
+    kinds |= {"random": near["random"]} if near else {}
+    rows = []
+    for name, found in kinds.items():
+        quantities = {"held_out_share": found["held_out_share"]}
+        quantities |= {f"model_rank {key}": value for key, value in (found["model_rank"] or {}).items()}
+        quantities |= {f"model_top {key}": value for key, value in (found["model_top"] or {}).items()}
+        rows += [("semantic_negatives", name, quantity, value) for quantity, value in quantities.items()]
+    for name, found in shift.get("distributions", {}).items():
+        rows += [("semantic_shift", name, key, value) for key, value in found.items() if key != "shares"]
+    return [(*_names(analysis), *row) for row in rows]
 
 
 def _epoch_rows(analysis: Mapping[str, Any]) -> list[tuple[Any, ...]]:
