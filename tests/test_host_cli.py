@@ -93,6 +93,7 @@ def test_no_verb_shows_the_help_and_fails(capsys):
         "evaluate",
         "recommend",
         "export",
+        "analyse",
     ):
         assert re.search(rf"^    {verb}\s", shown, re.MULTILINE), verb
 
@@ -129,6 +130,7 @@ _LISTED = {
     "evaluate": "--checkpoint",
     "recommend": "--checkpoint",
     "export": "--checkpoint",
+    "analyse": "--compare",
     "prepare": "--max_broken_share",
 }
 

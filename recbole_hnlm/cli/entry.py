@@ -81,6 +81,9 @@ VERBS: dict[str, VerbEntry] = {
         "compare", "run models x negative samplers x seeds on one split, and put them into a table with paired tests"
     ),
     "tune": VerbEntry("tune", "search the keys that do best on validation, and evaluate them on the test split"),
+    "analyse": VerbEntry(
+        "analyse", "analyse finished runs: groups of users and items, what lists are like, negatives over epochs"
+    ),
     "doctor": VerbEntry("doctor", "check versions, devices, memory, LLM and encoder, and say how to fix them"),
 }
 

@@ -9,11 +9,9 @@ import numpy as np
 
 from recbole_hnlm.cli.common import KEYS_HELP, add_config_options, say
 from recbole_hnlm.cli.request import stage_context
-from recbole_hnlm.data.store import VectorStore
 from recbole_hnlm.finetune.session import FinetuneSession
-from recbole_hnlm.finetune.vectors import finetuned_identity
-from recbole_hnlm.stages.encode import encode_job
-from recbole_hnlm.stages.kinds import kinds_needed, store_folder
+from recbole_hnlm.semantics.stores import open_pair_stores
+from recbole_hnlm.stages.kinds import kinds_needed
 from recbole_hnlm.stages.negatives import NEGATIVES, declined_rows
 from recbole_hnlm.stages.profile import USER_PROFILES, user_prompts
 from recbole_hnlm.stages.prompts import prompt_digest
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from recbole_hnlm.data.store_format import StoreKind
     from recbole_hnlm.data.text_encoder import TextEncoder
     from recbole_hnlm.stages.context import StageContext
 
@@ -111,18 +108,9 @@ def _finetuned_lines(context: StageContext, user: int, history: set[str]) -> lis
 
     The vectors of all items of one user lie close together, so items of the history would fill every list.
     """
-    kinds: tuple[StoreKind, ...] = ("pairs", "finetuned_items")
-    for kind in kinds:  # before the teacher is asked for, which would train one
-        if not (store_folder(context, kind) / "manifest.json").exists():
-            raise ArtifactError(
-                f"{store_folder(context, kind)} is not built for this training split; run `recbole-hnlm encode "
-                f"--dataset={context.dataset_name}` with the same keys"
-            )
+    pairs, items = open_pair_stores(context)
     with FinetuneSession(context) as session:
         texts = session.finetuned.texts
-        pairs, items = (
-            VectorStore.open(store_folder(context, kind), finetuned_identity(session.finetuned, kind)) for kind in kinds
-        )
     lines = [f"text of the user, before the budget finetune_user_tokens cuts it: {texts.users[user] or '(none)'}", ""]
     mine = np.flatnonzero(pairs.keys[:, 0] == user - 1)
     if not len(mine):
@@ -186,8 +174,7 @@ def _negative_lines(
 ) -> list[str]:
     if not negatives:
         return ["hard negatives: none for this user"]
-    with FinetuneSession(context, encoder=encoder) as session:
-        pairs, items = (_store(session, kind) for kind in ("pairs", "item_texts"))
+    pairs, items = open_pair_stores(context, encoder=encoder)
     item_tokens = [items.tables[0][position] for position in items.keys[:, 0]]
     positions = [{token: position for position, token in enumerate(table)} for table in pairs.tables]
     lines = ["hard negatives"]
@@ -210,7 +197,3 @@ def _mark(token: str, positive: str, history: set[str]) -> str:
     if token == positive:
         return "  (the positive itself)"
     return "  (in the training history)" if token in history else ""
-
-
-def _store(session: FinetuneSession, kind: StoreKind) -> VectorStore:
-    return VectorStore.open(store_folder(session.context, kind), encode_job(session, kind).identity)

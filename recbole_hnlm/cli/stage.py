@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from recbole_hnlm.config import Config
     from recbole_hnlm.data.loading import LoadedData
     from recbole_hnlm.stages.context import StageContext
+    from recbole_hnlm.utils.results import RunResult
 
-__all__ = ["EXAMPLES", "NOTES", "add_options", "run"]
+__all__ = ["EXAMPLES", "NOTES", "add_options", "measure_finetuning", "run"]
 
 NOTES = KEYS_HELP
 EXAMPLES = "example:\n  %(prog)s --dataset=ml-100k"
@@ -47,7 +48,10 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     config, context, data = stage_context(args, rest)
     # If several processes fine-tune together, one of them measures the adapter and writes the results.
     if args.eval and Ranks.from_environment().first:
-        _measure_finetuning(config, context, data)
+        result = measure_finetuning(config, context, data)
+        say(summary_table(result.record))
+        say(f"picture: {result.record['picture']}")
+        say(f"results: {result.path}")
         return 0
     report = run_stage(context, args.verb)
     say(
@@ -57,19 +61,21 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     return 0
 
 
-def _measure_finetuning(config: Config, context: StageContext, data: LoadedData) -> None:
+def measure_finetuning(config: Config, context: StageContext, data: LoadedData) -> RunResult:
+    """Rank held-out users' hard negatives before and after fine-tuning; fine-tunes first where that was not done.
+
+    Raises:
+        HNLMError: anything the user can fix.
+    """
     # Queries may be made of profiles, so these come first; the fine-tuning itself is watched.
     if context.settings.finetune_text == "profiles":
         run_stage(context, "profile")
     users, items = pairs_of(data.valid._dataset)
     with FinetuneSession(context) as session:
-        result = evaluate_finetuning(
+        return evaluate_finetuning(
             session.finetuned,
             config["run_id"],
             config["results_dir"],
             config.final_config_dict,
             validation=(users.numpy(), items.numpy()),
         )
-    say(summary_table(result.record))
-    say(f"picture: {result.record['picture']}")
-    say(f"results: {result.path}")

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from recbole.evaluator import Collector
+from recbole.utils import EvaluatorType
 
 from recbole_hnlm.evaluator.registry import MetricRegister, recboles_metrics_only
 
@@ -38,6 +39,8 @@ class RepairedCollector(Collector):
     Attributes:
         latest_topk: what RecBole calls ``rec.topk`` of the latest evaluation, by users in the order of the loader's
             ``uid_list``: ``[U, max(topk) + 1]``, hits and then the number of relevant items; None before any.
+        latest_items: the lists themselves, ``rec.items``: internal ids, best first, ``[U, max(topk)]``; None where nothing
+            asked for them.
 
     Departure from RecBole: ``data.num_items`` does not count the padding item, which nothing can recommend, so that
     ItemCoverage reaches 1 and GiniIndex is that of the real items.
@@ -49,6 +52,12 @@ class RepairedCollector(Collector):
         self.register = MetricRegister(config)
         self._total_rows = 0
         self.latest_topk: torch.Tensor | None = None
+        self.latest_items: torch.Tensor | None = None
+
+    def keep_items(self) -> None:
+        """Collect the recommended items from now on, whether or not a metric reads them; ratings have no lists."""
+        if self.config["eval_type"] == EvaluatorType.RANKING:
+            setattr(self.register, "rec.items", True)
 
     def expect_rows(self, eval_data: Any) -> None:
         """Note how many rows (users, or labelled interactions) the coming evaluation has over all ranks."""
@@ -73,6 +82,7 @@ class RepairedCollector(Collector):
         struct = super().get_data_struct()
         if "rec.topk" in struct:
             self.latest_topk = struct.get("rec.topk")
+        self.latest_items = struct.get("rec.items") if "rec.items" in struct else None
         for name, value in constants.items():
             struct.set(name, value)
             self.data_struct.set(name, value)

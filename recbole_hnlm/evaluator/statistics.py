@@ -1,4 +1,4 @@
-"""Paired tests, effect sizes and Holm's correction: pure functions over numbers."""
+"""Paired tests, effect sizes, Holm's correction and bootstrap intervals: pure functions over numbers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["PairedTest", "holm", "mean_std", "paired_test"]
+__all__ = ["PairedTest", "bootstrap_interval", "holm", "mean_std", "paired_test"]
 
 # Up to this many differences with ties, all signs are enumerated; the normal approximation is poor there, and SciPy's exact
 # distribution does not allow ties.
 _ENUMERATED = 12
 _EXACT = 50
+_CELLS_PER_BLOCK = 2**24  # of counts of users in resamples: 128 MiB
 
 
 @dataclass(frozen=True)
@@ -118,3 +119,39 @@ def _wilcoxon(differences: npt.NDArray[np.float64], signed_ranks: npt.NDArray[np
         return float(result.pvalue)
     method = "approx" if has_ties or n > _EXACT else "exact"
     return float(stats.wilcoxon(differences, alternative="two-sided", method=method).pvalue)
+
+
+def bootstrap_interval(
+    values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], resamples: int, seed: int, level: float = 0.95
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
+    """Return percentile bootstrap intervals of ``sum_u values / sum_u weights``; users are resampled whole.
+
+    Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3. Resamples whose weights sum to 0 are
+    left out.
+
+    Args:
+        values: ``[n, M]``, M quantities of n users.
+        weights: ``[n]``, not negative; ones make the ratio a mean.
+        resamples: how many; 0 makes no interval.
+        seed: of the resampling: equal arguments give equal intervals.
+        level: share of the resamples inside.
+
+    Returns:
+        Lower and upper ends, ``[M]`` each; None without resamples, with fewer than 2 users, or where no resample has weight.
+    """
+    n = len(values)
+    if resamples == 0 or n < 2:
+        return None
+    generator, table = np.random.default_rng(seed), np.column_stack([values, weights])
+    found = []
+    block = max(1, min(resamples, _CELLS_PER_BLOCK // n))
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        drawn = generator.integers(0, n, (size, n)) + n * np.arange(size)[:, None]
+        found.append(np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n) @ table)
+    sums = np.concatenate(found)  # [resamples, M + 1]
+    ratios = sums[sums[:, -1] > 0]
+    if not len(ratios):
+        return None
+    low, high = np.quantile(ratios[:, :-1] / ratios[:, -1:], [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return low, high

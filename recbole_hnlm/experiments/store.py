@@ -1,4 +1,4 @@
-"""A finished cell on disk: ``cells/<id>.json`` (the run's record) and ``cells/<id>.npz`` (metrics of each user).
+"""A finished cell on disk: ``cells/<id>.json`` (the run's record) and ``cells/<id>.npz`` (metrics and list of each user).
 
 The record holds the digest of the other file and of itself, so that a damaged file, or one of another cell, is noticed.
 """
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
     from recbole_hnlm.experiments.cells import Cell
 
-__all__ = ["FinishedCell", "is_finished", "of_other_code", "read_cell", "write_cell"]
+__all__ = ["LISTS", "FinishedCell", "is_finished", "of_other_code", "read_cell", "write_cell"]
 
 _LOGGER = logging.getLogger("recbole_hnlm")
+LISTS = "lists"
+"""Name of the recommended items among a cell's arrays; cells of older versions lack it."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,13 @@ def of_other_code(folder: Path, cells: Sequence[Cell]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def write_cell(
+def write_cell(  # noqa: PLR0917 -- what a cell is made of
     folder: Path,
     identity: str,
     record: Mapping[str, Any],
     users: npt.NDArray[np.str_],
     values: Mapping[str, npt.NDArray[np.float32]],
+    lists: npt.NDArray[np.int32] | None = None,
 ) -> None:
     """Write a finished cell.
 
@@ -96,14 +99,16 @@ def write_cell(
         record: the run's record.
         users: ``[U]`` raw ids as text.
         values: metric to ``[U]`` float32.
+        lists: recommended items of each user on the test split, internal ids, best first, ``[U, max(topk)]``.
 
     Raises:
         ArtifactError: a file cannot be written.
     """
     described, table = _paths(folder, identity)
     described.unlink(missing_ok=True)  # the record of an earlier run does not fit the new table
+    more = {} if lists is None else {LISTS: lists}
     with replacing(table) as partial, partial.open("wb") as stream:
-        np.savez_compressed(stream, users=users, **dict(values))
+        np.savez_compressed(stream, users=users, **dict(values), **more)
     content = {"cell": identity, **plain(dict(record)), "per_user_sha256": file_digest(table)}
     # Read back as a reader will: keys as text.
     content["sha256"] = _digest(json.loads(json.dumps(content)))
@@ -127,7 +132,7 @@ def read_cell(folder: Path, cell: Cell) -> FinishedCell:
             raise ValueError(f"{', '.join(wrong)} does not fit, so that a file is damaged or of another cell")
         with np.load(table, allow_pickle=False) as arrays:
             users = arrays["users"]
-            values = {name: arrays[name] for name in arrays.files if name != "users"}
+            values = {name: arrays[name] for name in arrays.files if name not in {"users", LISTS}}
     except (ArtifactError, *BROKEN_ARRAY, AttributeError, KeyError, RecursionError) as error:
         raise ArtifactError(
             f"cell {cell.id} in {described.parent} cannot be used: {error}; its files are set aside and it runs again"

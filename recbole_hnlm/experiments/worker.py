@@ -68,11 +68,12 @@ def run_cell(folder: Path, cell: Cell, at_once: int = 1) -> None:
         dataset = test._dataset
         users = dataset.id2token(dataset.uid_field, np.asarray(test.uid_list))
         values = {f"{name}@{k}": values_per_user(config, rows, name, k) for name, k in metrics_of(config)}
-        kept.update(users=np.asarray(users, dtype=np.str_), values=values)
+        lists = trainer.eval_collector.latest_items.numpy().astype(np.int32)
+        kept.update(users=np.asarray(users, dtype=np.str_), values=values, lists=lists)
 
     result = run(config, run_id=cell.id, on_test=keep)
-    record = {**result.record, "cells_at_once": at_once}
-    write_cell(folder, cell.id, record, kept["users"], kept["values"])
+    record = {**result.record, "label": cell.method.label, "cells_at_once": at_once}
+    write_cell(folder, cell.id, record, kept["users"], kept["values"], kept["lists"])
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 

@@ -49,6 +49,7 @@ class SampledPairwise(PairwiseBackbone):
         selector: chooses e_j.
         generator: the model's own random generator; every epoch's draws follow from ``seed`` and the epoch alone.
         on_negatives: called with users and chosen items, ``[B]`` each, at every step; set by the trainer, and None otherwise.
+        on_scores: the same with the scores of positives and of the negatives that the loss reads, ``[B]`` each.
     """
 
     uses_hnlm_data = True
@@ -69,6 +70,7 @@ class SampledPairwise(PairwiseBackbone):
         self._seed = int(config["seed"])
         self.generator = torch.Generator().manual_seed(self._seed)
         self.on_negatives: Callable[[torch.Tensor, torch.Tensor], None] | None = None
+        self.on_scores: Callable[[torch.Tensor, torch.Tensor], None] | None = None
         sampler = get_negative_sampler(self.settings.sampler_in_use)
         self.reads_hops, self._reads_text = sampler.reads_hops, self.settings.reads_text_vectors
         self._texts: TextTables | None = None
@@ -171,10 +173,16 @@ class SampledPairwise(PairwiseBackbone):
         """Return the loss of the key ``rank_loss``: of pairs, or of each positive against the batch's shared negatives."""
         if self._softmax is None:
             return super().ranking_term(propagated, users, e_u, e_i, e_j)
+        if self.on_scores is not None and self.settings.reads_chosen_negative:
+            with torch.no_grad():
+                own, positives, negatives = (self._softmax.scored(side) for side in (e_u, e_i, e_j))
+                self.on_scores((own * positives).sum(dim=1), (own * negatives).sum(dim=1))
         return self._softmax(propagated, users, e_u, e_i, e_j)
 
     def ranking_loss(self, positive_scores: torch.Tensor, negative_scores: torch.Tensor) -> torch.Tensor:
         """Return the loss of pairs of the key ``rank_loss``."""
+        if self.on_scores is not None:
+            self.on_scores(positive_scores, negative_scores)
         if self.settings.rank_loss == "hinge":
             return hinge_loss(positive_scores, negative_scores, self.settings.margin)
         return bpr_loss(positive_scores, negative_scores)

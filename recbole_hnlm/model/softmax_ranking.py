@@ -62,7 +62,7 @@ class SoftmaxRanking:
         """Refresh SL@K's thresholds before every ``loss_refresh_epochs``-th epoch, epochs counted from 0."""
         if not len(self.thresholds) or epoch == 0 or epoch % self._settings.loss_refresh_epochs:
             return
-        user_all, item_all = (self._scored(table) for table in propagate())
+        user_all, item_all = (self.scored(table) for table in propagate())
         items = self._shared.draw(self._settings.loss_negatives, self._generator)
         self.thresholds = top_k_thresholds(user_all, item_all, self._shared, items, self._settings.loss_at_k)
 
@@ -100,13 +100,13 @@ class SoftmaxRanking:
         settings = self._settings
         items = self._shared.draw(settings.loss_negatives, self._generator)
         excluded = self._shared.of_own(users, items)
-        negatives = self._scored(propagated.item_all.index_select(0, items.to(e_u.device)))  # [M, d]
-        e_u, positives = self._scored(e_u), self._scored(e_i)
+        negatives = self.scored(propagated.item_all.index_select(0, items.to(e_u.device)))  # [M, d]
+        e_u, positives = self.scored(e_u), self.scored(e_i)
         positive_scores = (e_u * positives).sum(dim=1)
-        hard_scores = (e_u * self._scored(e_h)).sum(dim=1) if settings.loss_hard_weight > 0 else None
+        hard_scores = (e_u * self.scored(e_h)).sum(dim=1) if settings.loss_hard_weight > 0 else None
         return self._losses(users, e_u, negatives, excluded, (positive_scores, hard_scores)).mean()
 
-    def _scored(self, embeddings: torch.Tensor) -> torch.Tensor:
+    def scored(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Return the vectors whose inner products are the loss's scores."""
         return F.normalize(embeddings, dim=1) if self._settings.loss_score == "cosine" else embeddings
 

@@ -32,7 +32,7 @@ from recbole_hnlm.utils.values import split_argv
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["evaluate_checkpoint", "load_checkpoint", "prepare_run", "run", "train_and_validate"]
+__all__ = ["collector_of_test", "evaluate_checkpoint", "load_checkpoint", "prepare_run", "run", "train_and_validate"]
 
 
 def prepare_run(config: Config, run_id: str | None = None) -> Path:
@@ -163,6 +163,7 @@ class _Training:
         logging.getLogger().info(set_color("best valid ", "yellow") + f": {self.best_result}")
 
     def test(self, *, load_best_model: bool) -> Any:
+        self.trainer.eval_collector.keep_items()
         with self.clock.measure("evaluate"):
             result = self.trainer.evaluate(
                 self.data.test, load_best_model=load_best_model, show_progress=self.config["show_progress"]
@@ -218,6 +219,7 @@ def _training_record(trainer: Any) -> dict[str, Any]:
         "split_fingerprint": trainer.split_fingerprint,
         "resumed_from": trainer.resumed_from,
         "false_negative_rates": getattr(getattr(trainer, "false_negatives", None), "rates", None),
+        "hardness": trainer.hardness.record() if getattr(trainer, "hardness", None) is not None else None,
         **_fusion_record(trainer),
     }
 
@@ -319,6 +321,23 @@ def load_checkpoint(
     if has_open_weights(restored):
         _trainer_of(config, restored, data).tensorboard.close()
     return (config, restored, *data)
+
+
+def collector_of_test(config: Config, model: Any, data: LoadedData) -> Any:
+    """Evaluate a loaded model on the test split once more; returns the collector, with the lists of all users in it.
+
+    Args:
+        config: of :func:`load_checkpoint`.
+        model: the same.
+        data: the same: the dataset and its loaders.
+    """
+    trainer = _trainer_of(config, model, data)
+    trainer.eval_collector.keep_items()
+    try:
+        trainer.evaluate(data.test, load_best_model=False, show_progress=config["show_progress"])
+    finally:
+        trainer.tensorboard.close()
+    return trainer.eval_collector
 
 
 def _trainer_of(config: Config, model: Any, data: LoadedData) -> Any:

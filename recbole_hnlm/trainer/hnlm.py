@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from recbole.trainer.trainer import Trainer
 
 from recbole_hnlm.config.settings import settings_of
+from recbole_hnlm.evaluator.hardness import HardnessRecorder, bpr_gradient, hinge_gradient
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from recbole_hnlm.config.settings import HNLMSettings
     from recbole_hnlm.data.dataloader import HNLMTrainDataLoader
     from recbole_hnlm.evaluator.false_negatives import FalseNegativeCounter
 
@@ -33,6 +38,7 @@ class HNLMTrainer(Trainer):
         """
         super().__init__(config, model)
         self.false_negatives: FalseNegativeCounter | None = None
+        self.hardness = HardnessRecorder(_gradient_of(settings_of(config)))
         optimized = {id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]}
         missing = [
             name for name, parameter in model.named_parameters() if parameter.requires_grad and id(parameter) not in optimized
@@ -73,11 +79,12 @@ class HNLMTrainer(Trainer):
     ) -> Any:
         """Let the model prepare, train for an epoch as RecBole does, then log how much of its data had vectors."""
         self.model.start_epoch(epoch_idx)
-        self.model.on_negatives = self.false_negatives
+        self.model.on_negatives, self.model.on_scores = self.false_negatives, self.hardness
         try:
             losses = super()._train_epoch(train_data, epoch_idx, loss_func=loss_func, show_progress=show_progress)
         finally:
-            self.model.on_negatives = None
+            self.model.on_negatives = self.model.on_scores = None
+        self.hardness.end_epoch()
         rate = self.false_negatives.end_epoch() if self.false_negatives is not None else None
         if rate is not None:
             self.logger.info("epoch %d negatives that are held-out positives: %.4f %%", epoch_idx, 100 * rate)
@@ -100,6 +107,13 @@ class HNLMTrainer(Trainer):
             return
         for name, value in zip(self.model.loss_part_names, losses, strict=True):
             self.tensorboard.add_scalar(f"{tag}/{name}", value, epoch_idx)
+
+
+def _gradient_of(settings: HNLMSettings) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """Return the gradient of the loss of pairs by ``s_j - s_i``; None under the losses that share their negatives."""
+    if settings.shares_negatives:
+        return None
+    return partial(hinge_gradient, margin=settings.margin) if settings.rank_loss == "hinge" else bpr_gradient
 
 
 def _describe_counts(counts: Any) -> str:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from recbole_hnlm.evaluator.false_negatives import FalseNegativeCounter
+    from recbole_hnlm.evaluator.hardness import HardnessRecorder
 
 __all__ = ["LAST_SUFFIX", "ResumableTraining", "best_beside", "read_resumable"]
 
@@ -101,6 +102,7 @@ class ResumableTraining:
     epochs: int
     eval_step: int
     false_negatives: FalseNegativeCounter | None = None
+    hardness: HardnessRecorder | None = None
 
     def __init__(self, config: Any, model: Any) -> None:
         with recboles_metrics_only(config.final_config_dict), tensorboard_can_write(self, config):
@@ -273,6 +275,7 @@ class ResumableTraining:
             "rng": rng_state(),
             "loader": _loader_state(self._train_data),
             "false_negative_rates": self.false_negatives.rates if self.false_negatives is not None else None,
+            "hardness": self.hardness.record() if self.hardness is not None else None,
         }
 
     def resume_checkpoint(self, resume_file: str | Path) -> None:
@@ -305,6 +308,9 @@ class ResumableTraining:
         with restoring(path, "state of the loader"):
             _restore_loader(self._train_data, checkpoint["loader"])
         self._restore_rates(checkpoint, path)
+        if self.hardness is not None:
+            with restoring(path, "record of hardness"):
+                self.hardness.recall(checkpoint.get("hardness"), self.start_epoch)
         if self.cur_step > self.stopping_step:  # type: ignore[attr-defined]
             # The stopped run had ended by itself; training on would differ from it.
             self.epochs = self.start_epoch
