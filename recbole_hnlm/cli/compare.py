@@ -141,7 +141,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     if without:
         say(f"without a negative sampler, one row each: {', '.join(without)}")
     run_missing(mine, f"{len(plan)} cells in all, ")
-    _write_tables(folder, plan, failures, tuned)
+    _write_tables(folder, plan, failures, tuned, args.command)
     if failures:
         lines = [f"{len(failures)} cells or rows failed; run the same command again for them alone"]
         lines += [f"  {identity}: {reason}" for identity, reason in failures.items()]
@@ -149,14 +149,16 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     return 1 if failures else 0
 
 
-def _write_tables(folder: Path, plan: Sequence[Cell], failures: dict[str, str], tuned: Tuned | None) -> None:
+def _write_tables(folder: Path, plan: Sequence[Cell], failures: dict[str, str], tuned: Tuned | None, command: str) -> None:
     finished = [read_cell(folder, cell) for cell in plan if is_finished(folder, cell)]
     missing = [cell.id for cell in plan if not is_finished(folder, cell)]
     notes = [f"{len(missing)} of {len(plan)} cells are missing: failed, or not run yet."] if missing else []
     notes += tuned.notes(finished[0].record) if tuned and finished else []
     table = summarise(finished, notes, tuned.chosen() if tuned else None) if finished else None
     results: dict[str, Any] = {
+        "command": command,
         "cells": [cell.id for cell in plan],
+        "labels": {cell.id: cell.method.label for cell in plan},
         "missing": missing,
         "failures": failures,
         "grid": tuned.to_json() if tuned else None,
