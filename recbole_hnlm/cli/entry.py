@@ -39,7 +39,7 @@ class Verb(Protocol):
     EXAMPLES: str | None
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
-        """Declare the verb's options; the parser's default of ``verb`` is the name under which it was called, that of ``command`` the whole line."""
+        """Declare the verb's options; the parser's defaults hold ``verb``, the name that was called, and ``command``, all of it."""
 
     def run(self, args: argparse.Namespace, rest: Sequence[str]) -> int:
         """Do the verb's work.
@@ -80,6 +80,7 @@ VERBS: dict[str, VerbEntry] = {
         "compare", "run models x negative samplers x seeds on one split, and put them into a table with paired tests"
     ),
     "tune": VerbEntry("tune", "search the keys that do best on validation, and evaluate them on the test split"),
+    "report": VerbEntry("report", "write a run, a comparison or a search as one HTML page"),
     "doctor": VerbEntry("doctor", "check versions, devices, memory, LLM and encoder, and say how to fix them"),
 }
 

@@ -71,6 +71,14 @@ class ComparisonInput:
     analysis: dict[str, Any] | None = None
     energy: list[dict[str, str]] = field(default_factory=list)
 
+    def valid_means(self) -> dict[str, float | None]:
+        """Return each method's mean validation score over seeds; None where one was never evaluated."""
+        found: dict[str, float | None] = {}
+        for label, cells in self.cells.items():
+            scores = [cell.record["best_valid_score"] for cell in cells]
+            found[label] = float(np.mean(scores)) if scores and None not in scores else None
+        return found
+
 
 @dataclass(frozen=True)
 class TuningInput:
