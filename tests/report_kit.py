@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from recbole_hnlm.experiments.methods import Method
 from recbole_hnlm.experiments.store import read_cell, write_cell
 from recbole_hnlm.experiments.summary import summarise
 
-HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> \u202egnp.exe =HYPERLINK(1) </script> \ud83d"
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> \u202egnp.exe =HYPERLINK(1) </script> \u05d0\u05d1"
 USERS = 60
 
 
@@ -31,7 +30,13 @@ def make_record(model="HNLMLightGCN", dataset="toy", seed=2020, scale=1.0, **cha
         "log_file": "log/x.log",
         "versions": {"python": "3.11.7", "torch": "2.13.0", "recbole": "1.2.1", "numpy": "1.26.4", "pandas": "2.3.3"},
         "given": {"epochs": epochs, "learning_rate": 0.002},
-        "config": {"valid_metric": "NDCG@10", "epochs": epochs, "learning_rate": 0.002, "topk": [10], "negative_sampler": "dns"},
+        "config": {
+            "valid_metric": "NDCG@10",
+            "epochs": epochs,
+            "learning_rate": 0.002,
+            "topk": [10],
+            "negative_sampler": "dns",
+        },
         "epochs": epochs,
         "train_loss": [0.7 * 0.8**epoch for epoch in range(epochs)],
         "epoch_seconds": [1.5 * scale] * epochs,
@@ -113,7 +118,12 @@ def write_search(folder, **changes):
         "seconds": 73.2,
         "failures": {},
         "importances": {"learning_rate": 0.8, "n_layers": 0.2},
-        "best": {"trial": 2, "params": {"learning_rate": 0.004, "n_layers": 2}, "value": 0.22, "valid": record["best_valid_result"]},
+        "best": {
+            "trial": 2,
+            "params": {"learning_rate": 0.004, "n_layers": 2},
+            "value": 0.22,
+            "valid": record["best_valid_result"],
+        },
         "test": record["test_result"],
         "winner": [str(file)],
     }
@@ -125,8 +135,3 @@ def write_search(folder, **changes):
     (folder / "trials.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (folder / "best.yaml").write_text("model: LightGCN\nlearning_rate: 0.004\n", encoding="utf-8")
     return folder
-
-
-def with_title(record, title):
-    """Return a record whose texts are all a title."""
-    return replace(record, **{}) if not isinstance(record, dict) else {**record, "dataset": title}

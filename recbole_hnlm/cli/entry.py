@@ -39,7 +39,7 @@ class Verb(Protocol):
     EXAMPLES: str | None
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
-        """Declare the verb's options; the parser's defaults hold ``verb``, the name that was called, and ``command``, all of it."""
+        """Declare the verb's options; the parser's defaults are ``verb``, the name that was called, and ``command``."""
 
     def run(self, args: argparse.Namespace, rest: Sequence[str]) -> int:
         """Do the verb's work.

@@ -33,7 +33,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("place", metavar="RESULT|FOLDER", help="results/RUN_ID.json, or the folder of compare or tune")
     parser.add_argument("--out", default="report.html", metavar="FILE", help="the page (default report.html)")
     parser.add_argument(
-        "--users", type=int, default=_USERS, metavar="N", help=f"sample users that are shown (default {_USERS}; 0 loads no data)"
+        "--users",
+        type=int,
+        default=_USERS,
+        metavar="N",
+        help=f"sample users that are shown (default {_USERS}; 0 loads no data)",
     )
 
 

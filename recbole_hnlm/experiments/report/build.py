@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recbole_hnlm.experiments.report.comparison_page import comparison_page, subject_record
@@ -15,6 +14,8 @@ from recbole_hnlm.experiments.report.verdict import comparison_verdict
 from recbole_hnlm.utils.files import replacing
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from recbole_hnlm.experiments.report.inputs import TuningInput
     from recbole_hnlm.experiments.report.samples import Lists
     from recbole_hnlm.experiments.report.view import Page

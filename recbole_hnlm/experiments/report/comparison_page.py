@@ -9,13 +9,13 @@ import numpy as np
 from recbole_hnlm.experiments.report.analyses import analysis_sections
 from recbole_hnlm.experiments.report.figures import Curve, bars, cost_plot, curves, interval, user_differences
 from recbole_hnlm.experiments.report.parts import config_section, data_blocks, people_section, repeat_section
-from recbole_hnlm.experiments.report.text import csv_text, number, plural, safe_csv, seconds_text
+from recbole_hnlm.experiments.report.text import csv_text, number, plural, safe_csv, seconds_text, signed
 from recbole_hnlm.experiments.report.verdict import comparison_verdict, stars
 from recbole_hnlm.experiments.report.view import Cell, Column, Details, Note, Page, Plots, Section, Table, Tile
 from recbole_hnlm.experiments.tables import csv_table, metric_name, p_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
@@ -27,11 +27,13 @@ if TYPE_CHECKING:
 
 __all__ = ["comparison_page", "subject_record"]
 
+Series = list[tuple[float, float]]
+
 _ROLES = {"baseline": "baseline", "rival": "reads texts", "hnlm": "HNLM"}
 _LEGEND = (
-    "Best in bold. Stars: two-sided paired Wilcoxon test over users against the reference, Holm-corrected over the comparisons of "
-    "this table: *** p < .001, ** p < .01, * p < .05, n.s. not significant. ▲ better, ▼ worse than the reference. The reference "
-    "was chosen on validation. Point or focus a starred number for the other tests."
+    "Best in bold. Stars: two-sided paired Wilcoxon test over users against the reference, Holm-corrected over the comparisons "
+    "of this table: *** p < .001, ** p < .01, * p < .05, n.s. not significant. ▲ better, ▼ worse than the reference, which was "
+    "chosen on validation. Point at a starred number, or focus it, for the other tests."
 )
 
 
@@ -44,29 +46,41 @@ def comparison_page(comparison: ComparisonInput, samples: Samples) -> Page:
     colours = {row.label: place for place, row in enumerate(rows)}
     records = [cell.record for some in cells.values() for cell in some]
     subject = next(row for row in rows if row.label == verdict.subject)
-    remarks = [f"{plural(len(comparison.missing), 'cell')} of {len(records) + len(comparison.missing)} missing: failed, or not run yet."]
+    missing, all_cells = len(comparison.missing), len(records) + len(comparison.missing)
     return Page(
         title=f"{plural(len(rows), 'method')} on {table.dataset}",
         kicker=f"Comparison · {table.dataset} · {plural(len(rows), 'method')} · {_seeds(rows)}",
         verdict=verdict.sentence,
         tone=verdict.tone,
-        remarks=remarks if comparison.missing else [],
+        remarks=[f"{missing:,} of {all_cells:,} cells are missing: failed, or not run yet."] if missing else [],
         tiles=_tiles(comparison, subject, metric),
         sections=[
             Section("results", "Results", "", _results(comparison, colours)),
             Section(
-                "users", "User by user",
-                f"A mean hides who gains and who loses. Each panel compares {verdict.subject} with one other method on the same users.",
+                "users",
+                "User by user",
+                "A mean hides who gains and who loses. Each panel compares "
+                f"{verdict.subject} with one other method on the same users.",
                 _differences(comparison, verdict.subject),
             ),
-            Section("data", "What it was run on", "", [*_how(comparison), *data_blocks(subject_record(comparison, subject.label), samples)]),
+            Section(
+                "data",
+                "What it was run on",
+                "",
+                [*_how(comparison), *data_blocks(subject_record(comparison, subject.label), samples)],
+            ),
             Section("plots", "Plots", "", _plots(comparison, colours)),
-            *analysis_sections(comparison.analysis, f"recbole-hnlm analyse --compare={comparison.folder.name}", colours),
+            *analysis_sections(
+                comparison.analysis, f"recbole-hnlm analyse --compare={comparison.folder.name}", table.metrics[0], colours
+            ),
             people_section(samples),
             config_section({label: some[0].record["config"] for label, some in cells.items() if some}),
             *_tuning(comparison),
             repeat_section(
-                comparison.command, records, comparison.energy, "The command was not recorded: an older version wrote this folder."
+                comparison.command,
+                records,
+                comparison.energy,
+                "The command was not recorded: an older version wrote this folder.",
             ),
             *([Section("failures", "What failed", "", [_failures(comparison)])] if comparison.failures else []),
         ],
@@ -87,7 +101,7 @@ def _seeds(rows: Sequence[Row]) -> str:
 def _tiles(comparison: ComparisonInput, subject: Row, metric: str) -> list[Tile]:
     tiles = [Tile(number(subject.mean), f"{metric} of {subject.label}")]
     if subject.improvement is not None:
-        tiles.append(Tile(f"{100 * subject.improvement:+.1f} %", "against the reference"))
+        tiles.append(Tile(f"{signed(100 * subject.improvement, 1)} %", "against the reference"))
     if subject.comparison is not None:
         p = subject.comparison.adjusted["users_wilcoxon"]
         tiles.append(Tile(p_text(p), "p over users, corrected"))
@@ -127,7 +141,7 @@ def _change(row: Row) -> Cell:
         return Cell("n/a")
     test = row.comparison
     arrow = "▲ " if row.improvement > 0 else "▼ " if row.improvement < 0 else ""
-    text = f"{arrow}{100 * row.improvement:+.2f} %"
+    text = f"{arrow}{signed(100 * row.improvement, 2)} %"
     if test is None:
         return Cell(text, sort=row.improvement)
     return Cell(text, sort=row.improvement, stars=stars(test.adjusted["users_wilcoxon"]), hint=_hint(row))
@@ -137,11 +151,11 @@ def _hint(row: Row) -> str:
     test = row.comparison
     if test is None:
         return ""
-    p = test.adjusted
+    p = {name: p_text(value) for name, value in test.adjusted.items()}
     return (
-        f"over {test.over_users.n:,} users: Wilcoxon p {p_text(p['users_wilcoxon'])}, t p {p_text(p['users_t'])}, "
-        f"d {number(test.over_users.d_z, 2)}; over {plural(test.over_seeds.n, 'seed')}: Wilcoxon p {p_text(p['seeds_wilcoxon'])}, "
-        f"t p {p_text(p['seeds_t'])}"
+        f"over {test.over_users.n:,} users: Wilcoxon p {p['users_wilcoxon']}, t p {p['users_t']}, "
+        f"d {number(test.over_users.d_z, 2)}; over {plural(test.over_seeds.n, 'seed')}: Wilcoxon p {p['seeds_wilcoxon']}, "
+        f"t p {p['seeds_t']}"
     )
 
 
@@ -164,7 +178,11 @@ def _main_table(comparison: ComparisonInput, colours: dict[str, int]) -> Table:
         Column("", help="mean and standard deviation on a common axis"),
         Column("against the reference", is_number=True),
         Column("s / epoch", is_number=True, help="median seconds of an epoch, without validation"),
-        *([Column("false neg. %", is_number=True, help="share of chosen negatives that are held-out positives")] if counted else []),
+        *(
+            [Column("false neg. %", is_number=True, help="share of chosen negatives that are held-out positives")]
+            if counted
+            else []
+        ),
         *([Column("tuned")] if chosen else []),
     ]
     body = []
@@ -177,7 +195,9 @@ def _main_table(comparison: ComparisonInput, colours: dict[str, int]) -> Table:
             Cell(number(row.epoch_seconds, 2), sort=row.epoch_seconds),
         ]
         rate = None if row.false_negative_rate is None else 100 * row.false_negative_rate
-        body.append([*cells, *([Cell(number(rate, 3), sort=rate)] if counted else []), *([Cell(row.chosen or "n/a")] if chosen else [])])
+        body.append(
+            [*cells, *([Cell(number(rate, 3), sort=rate)] if counted else []), *([Cell(row.chosen or "n/a")] if chosen else [])]
+        )
     caption = f"{metric_name(metric)} on {table.dataset}, test split, {table.users:,} users, {_seeds(rows)}"
     return Table(caption, columns, body, legend=[_LEGEND], download="comparison.csv", csv=safe_csv(csv_table(table)))
 
@@ -193,11 +213,15 @@ def _all_metrics(comparison: ComparisonInput) -> Table:
             row = by_metric[metric][label]
             test = row.comparison
             mark = "" if test is None else stars(test.adjusted["users_wilcoxon"]).replace("n.s.", "")
-            cells.append(Cell(number(row.mean), sort=row.mean, is_best=row.is_best, stars=mark, hint=_hint(row) if mark else ""))
+            cells.append(
+                Cell(number(row.mean), sort=row.mean, is_best=row.is_best, stars=mark, hint=_hint(row) if mark else "")
+            )
         body.append(cells)
     columns = [Column("method"), *(Column(metric_name(metric), is_number=True) for metric in table.metrics)]
     return Table(
-        "Every metric, means over users and seeds", columns, body,
+        "Every metric, means over users and seeds",
+        columns,
+        body,
         legend=["Stars say that a difference to the reference is significant, in either direction."],
     )
 
@@ -250,14 +274,20 @@ def _differences(comparison: ComparisonInput, subject: str) -> list[Block]:
     plot = user_differences(panels, subject, metric_name(metric))
     if plot is None:
         return [Note("There is no other method to compare with.")]
-    columns = [Column(f"{subject} against"), *(Column(name, is_number=True) for name in ("better", "equal", "worse", "mean Δ", "median Δ of those who differ"))]
+    columns = [
+        Column(f"{subject} against"),
+        *(Column(name, is_number=True) for name in ("better", "equal", "worse", "mean Δ", "median Δ of those who differ")),
+    ]
     raw = [["user", *(f"difference to {label}" for label, _ in panels)]]
     if all(len(values) == len(mine) for _, values in panels):
         raw += [[user, *(f"{values[place]:.6g}" for _, values in panels)] for place, user in enumerate(mine_users.tolist())]
     is_small = len(mine) * len(panels) <= 12_000
     table = Table(
-        "How many users each method serves better", columns, rows,
-        download="users.csv" if is_small and len(raw) > 1 else "", csv=csv_text(raw) if is_small else "",
+        "How many users each method serves better",
+        columns,
+        rows,
+        download="users.csv" if is_small and len(raw) > 1 else "",
+        csv=csv_text(raw) if is_small else "",
     )
     return [Plots([plot]), table]
 
@@ -270,8 +300,8 @@ def _difference_row(label: str, difference: npt.NDArray[np.float64], is_referenc
     return [
         Cell(label, tag="reference" if is_reference else ""),
         *(Cell(f"{100 * share:.1f} %", sort=share) for share in shares),
-        Cell(f"{mean:+.4f}", sort=mean),
-        Cell(f"{median:+.4f}", sort=median),
+        Cell(signed(mean, 4), sort=mean),
+        Cell(signed(median, 4), sort=median),
     ]
 
 
@@ -285,43 +315,72 @@ def _how(comparison: ComparisonInput) -> list[Block]:
         epochs = [int(cell.record["epochs"]) for cell in cells]
         rows.append([
             Cell(label), Cell(str(record["model"])), Cell(str(record["config"].get("negative_sampler") or "RecBole's")),
-            Cell("–".join(str(each) for each in dict.fromkeys((min(epochs), max(epochs)))), sort=float(np.mean(epochs))),
+            Cell(" to ".join(str(each) for each in dict.fromkeys((min(epochs), max(epochs)))), sort=float(np.mean(epochs))),
             Cell(seconds_text(total), sort=total),
         ])  # fmt: skip
-    columns = [Column("method"), Column("model that ran"), Column("negative sampler"), Column("epochs", is_number=True), Column("time of a cell", is_number=True)]
+    columns = [
+        Column("method"),
+        Column("model that ran"),
+        Column("negative sampler"),
+        Column("epochs", is_number=True),
+        Column("time of a cell", is_number=True),
+    ]
     return [Table("What was run", columns, rows)]
 
 
 def _plots(comparison: ComparisonInput, colours: dict[str, int]) -> list[Block]:
     table, cells = comparison.table, comparison.cells
-    values = {metric_name(metric): {row.label: (row.mean, row.std) for row in table.rows[metric]} for metric in table.metrics}
+    rows = {row.label: row for row in sorted(table.rows[table.metrics[0]], key=lambda each: -each.mean)}
+    found = {metric: {row.label: row for row in table.rows[metric]} for metric in table.metrics}
+    values = {
+        metric_name(metric): {label: (each[label].mean, each[label].std) for label in rows} for metric, each in found.items()
+    }
     metric = metric_name(table.metrics[0])
-    order = [colours[label] for label in cells]
-    rows = {row.label: row for row in table.rows[table.metrics[0]]}
     spent, asked = [], []
     for label, some in cells.items():
         if not some:
             continue
         row, place = rows[label], colours[label]
-        spent.append((label, place, float(np.mean([cell.record["seconds"].get("train", 0.0) for cell in some])), row.mean, row.std))
+        spent.append(
+            (label, place, float(np.mean([cell.record["seconds"].get("train", 0.0) for cell in some])), row.mean, row.std)
+        )
         replies = float(np.mean([_replies(cell.record) for cell in some]))
         if replies:
             asked.append((label, place, replies, row.mean, row.std))
+    order = [colours[label] for label in cells]
+
+    def over_epochs(
+        name: str, title: str, ylabel: str, series: Callable[[dict[str, Any]], Series], caption: str
+    ) -> Plot | None:
+        lines = [Curve(label, [series(cell.record) for cell in some]) for label, some in cells.items()]
+        return curves(name, title, ylabel, lines, caption, colours=order)
+
     plots: list[Plot | None] = [
         bars(values, colours),
-        curves("valid", "Validation", f"{metric}", [Curve(label, [_scores(cell.record) for cell in some]) for label, some in cells.items()],
-               "Score on validation by epoch: mean over seeds, band from the lowest to the highest.", colours=order),
-        curves("loss", "Training loss", "loss of the first epoch = 1", [Curve(label, [_losses(cell.record) for cell in some]) for label, some in cells.items()],
-               "Each method has its own loss, so each curve is divided by its first epoch.", colours=order),
-        curves("false-negatives", "False hard negatives", "% of chosen negatives", [Curve(label, [_rates(cell.record) for cell in some]) for label, some in cells.items()],
-               "Negatives of training that the user in fact chose in validation or test, by epoch.", colours=order),
-        cost_plot("seconds", "Quality against time", "seconds of training, mean over seeds", metric, spent, "Up is better, left is cheaper."),
-        cost_plot("replies", "Quality against the LLM", "replies of the LLM that a method reads", metric, asked,
-                  "Replies that the LLM gave for a method, whichever cell asked for them."),
+        over_epochs(
+            "valid", "Validation", metric, _scores, "Score on validation: mean over seeds, band from the lowest to the highest."
+        ),
+        over_epochs(
+            "loss", "Training loss", "loss of the first epoch = 1", _losses,
+            "Each method has its own loss, so each curve is divided by its first epoch.",
+        ),
+        over_epochs(
+            "false-negatives", "False hard negatives", "% of chosen negatives", _rates,
+            "Negatives of training that the user in fact chose in validation or test.",
+        ),
+        cost_plot("seconds", "Quality against time", "seconds of training", metric, spent, "Up is better, left is cheaper."),
+        cost_plot(
+            "replies", "Quality against the LLM", "replies of the LLM that a method reads", metric, asked,
+            "Replies that the LLM gave for a method, whichever cell asked for them.",
+        ),
     ]  # fmt: skip
     blocks: list[Block] = [Plots([plot for plot in plots if plot is not None])]
     if not any(_rates(cell.record) for some in cells.values() for cell in some):
-        blocks.append(Note("False hard negatives were not counted; a new comparison counts them with", code="--count_false_negatives=True"))
+        blocks.append(
+            Note(
+                "False hard negatives were not counted; a new comparison counts them with", code="--count_false_negatives=True"
+            )
+        )
     return blocks
 
 
@@ -330,17 +389,17 @@ def _replies(record: dict[str, Any]) -> int:
     return sum(int(stage["total"]) for name, stage in stages.items() if name != "encode")
 
 
-def _scores(record: dict[str, Any]) -> list[tuple[float, float]]:
+def _scores(record: dict[str, Any]) -> Series:
     return [(epoch + 1, score) for epoch, score in record.get("valid_scores") or []]
 
 
-def _losses(record: dict[str, Any]) -> list[tuple[float, float]]:
+def _losses(record: dict[str, Any]) -> Series:
     losses = record.get("train_loss") or []
     first = losses[0] if losses and losses[0] > 0 else 1.0
     return [(epoch, loss / first) for epoch, loss in enumerate(losses, start=1)]
 
 
-def _rates(record: dict[str, Any]) -> list[tuple[float, float]]:
+def _rates(record: dict[str, Any]) -> Series:
     rates = record.get("false_negative_rates") or []
     return [(epoch, 100 * rate) for epoch, rate in enumerate(rates, start=1) if rate is not None]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -90,7 +91,7 @@ def render(page: Page) -> str:
     environment.tests["kind"] = lambda block, name: type(block).__name__ == name
     script, stylesheet = _file("report.js").strip(), _file("report.css").strip()
     downloads = {table.download: table.csv for section in page.sections for table in _tables(section.blocks) if table.download}
-    return environment.get_template("report.html").render(
+    html = environment.get_template("report.html").render(
         page=page,
         policy=content_security_policy(script, stylesheet),
         script=Markup(script),  # noqa: S704 - a file of this package
@@ -98,3 +99,5 @@ def render(page: Page) -> str:
         downloads=embedded_json(downloads),
         version=__version__,
     )
+    # Macros leave the lines between them, here and inside.
+    return re.sub(r"\n\s*\n", "\n", html.lstrip()) + "\n"

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from recbole_hnlm.experiments.report.samples import Samples
     from recbole_hnlm.experiments.report.view import Block
 
-__all__ = ["PLACES", "config_section", "data_blocks", "energy_blocks", "people_section", "repeat_section", "run_command", "versions"]
+__all__ = [
+    "PLACES",
+    "config_section",
+    "data_blocks",
+    "energy_blocks",
+    "people_section",
+    "repeat_section",
+    "run_command",
+    "versions",
+]
 
 # Keys that say where things are and what is shown: no part of what was run.
 PLACES = frozenset({
@@ -33,7 +42,9 @@ def run_command(record: Mapping[str, Any]) -> str:
     keys = {**{key: value for key, value in given.items() if key not in {"model", "dataset", *PLACES - {"data_path"}}}}
     keys.setdefault("seed", record["seed"])
     parts = ["recbole-hnlm", "run", f"--model={record['model']}", f"--dataset={record['dataset']}"]
-    return shlex.join([*parts, *(f"--{key}={value if isinstance(value, str) else value_text(value)}" for key, value in keys.items())])
+    return shlex.join(
+        [*parts, *(f"--{key}={value if isinstance(value, str) else value_text(value)}" for key, value in keys.items())]
+    )
 
 
 def data_blocks(record: Mapping[str, Any], samples: Samples) -> list[Block]:
@@ -67,7 +78,9 @@ def _text_facts(record: Mapping[str, Any], samples: Samples) -> list[tuple[str, 
     ]
     coverage = record.get("semantic_coverage")
     if isinstance(coverage, dict):
-        facts += [(f"{name.replace('_', ' ')} with a semantic vector", f"{100 * share:.2f} %") for name, share in coverage.items()]
+        facts += [
+            (f"{name.replace('_', ' ')} with a semantic vector", f"{100 * share:.2f} %") for name, share in coverage.items()
+        ]
     elif isinstance(coverage, float):
         facts.append(("training pairs with a semantic vector", f"{100 * coverage:.2f} %"))
     for name, stage in (record.get("stages") or {}).items():
@@ -121,7 +134,10 @@ def versions(records: Sequence[Mapping[str, Any]]) -> list[Block]:
     """List versions of packages, and the state of the code; several where records differ."""
 
     def values(name: str) -> str:
-        found = [record.get("versions", {}).get(name) or (record.get("version") if name == "recbole-hnlm" else None) for record in records]
+        found = [
+            record.get("versions", {}).get(name) or (record.get("version") if name == "recbole-hnlm" else None)
+            for record in records
+        ]
         return ", ".join(dict.fromkeys(str(each) for each in found if each))
 
     packages = dict.fromkeys(name for record in records for name in record.get("versions", {}))
@@ -139,8 +155,8 @@ def energy_blocks(rows: Sequence[Mapping[str, str]]) -> list[Block]:
     """Show what codecarbon measured, or say how to let it measure."""
     if not rows:
         note = (
-            "Energy was not measured. codecarbon writes emissions.csv for a command that it watches; the report shows that file "
-            "where it lies beside the results."
+            "Energy was not measured. codecarbon writes emissions.csv for a command that it watches; the report shows that "
+            "file where it lies beside the results."
         )
         return [Note(note, code="codecarbon monitor -- recbole-hnlm run --model=MODEL --dataset=DATASET")]
 
@@ -159,7 +175,9 @@ def energy_blocks(rows: Sequence[Mapping[str, str]]) -> list[Block]:
     return [Facts([pair for pair in pairs if pair[1]])]
 
 
-def repeat_section(command: str, records: Sequence[Mapping[str, Any]], energy: Sequence[Mapping[str, str]], why: str) -> Section:
+def repeat_section(
+    command: str, records: Sequence[Mapping[str, Any]], energy: Sequence[Mapping[str, str]], why: str
+) -> Section:
     """Say how to repeat it, with what versions it was made, and what energy it took."""
     blocks: list[Block] = [Code(command)] if command else [Note(why)]
     blocks += versions(records)

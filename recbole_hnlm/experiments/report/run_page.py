@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run_page"]
 
+_ALONE = "One run says how good a model is, not whether it is better than another. A comparison tests that, user by user:"
+
 
 def run_page(run: RunInput, samples: Samples) -> Page:
     """Return the page of one run."""
@@ -29,19 +31,30 @@ def run_page(run: RunInput, samples: Samples) -> Page:
         verdict=_verdict(record),
         tone="plain",
         tiles=_tiles(record),
-        remarks=[
-            "One run says how good a model is, not whether it is better than another: "
-            f"recbole-hnlm compare --dataset={dataset} --models={model},... tests that for every user."
-        ],
         sections=[
-            Section("results", "Results", "", [_metrics(record)]),
+            Section(
+                "results",
+                "Results",
+                "",
+                [
+                    _metrics(record),
+                    Note(
+                        _ALONE, code=f"recbole-hnlm compare --dataset={dataset} --models={model},OTHER --seeds=5 --out=FOLDER"
+                    ),
+                ],
+            ),
             Section("data", "What it was run on", "", data_blocks(record, samples)),
             Section("training", "Training", "", _training(record)),
-            *analysis_sections(run.analysis, f"recbole-hnlm analyse {run.path.name}"),
+            *analysis_sections(
+                run.analysis, f"recbole-hnlm analyse {run.path.parent.name}/{run.path.name}", _main_metric(record)
+            ),
             people_section(samples),
             config_section({model: record["config"]}),
             repeat_section(
-                run_command(record), [record], run.energy, "The keys that were given are not in this record: an older version wrote it."
+                run_command(record),
+                [record],
+                run.energy,
+                "The keys that were given are not in this record: an older version wrote it.",
             ),
         ],
     )
@@ -58,7 +71,11 @@ def _verdict(record: dict[str, Any]) -> str:
     if not test and not valid:
         return f"{record['model']} was trained on {record['dataset']} and never evaluated."
     name = metric_name(metric)
-    found = f"{name} {test[metric]:.4f} on the test split" if test else f"{name} {valid[metric]:.4f} on validation; the test split was not read"
+    found = (
+        f"{name} {test[metric]:.4f} on the test split"
+        if test
+        else f"{name} {valid[metric]:.4f} on validation; the test split was not read"
+    )
     after = f", {valid[metric]:.4f} on validation" if test and valid and metric in valid else ""
     best, epochs = record.get("best_epoch"), record.get("epochs") or 0
     when = f", with the model of epoch {best + 1} of {epochs}" if best is not None and epochs else ""
@@ -67,7 +84,11 @@ def _verdict(record: dict[str, Any]) -> str:
 
 def _tiles(record: dict[str, Any]) -> list[Tile]:
     results, metric = record["test_result"] or record.get("best_valid_result") or {}, _main_metric(record)
-    tiles = [Tile(number(results[metric]), f"{metric_name(metric)}, {'test' if record['test_result'] else 'validation'}")] if results else []
+    tiles = (
+        [Tile(number(results[metric]), f"{metric_name(metric)}, {'test' if record['test_result'] else 'validation'}")]
+        if results
+        else []
+    )
     counts = record.get("data")
     if isinstance(counts, dict):
         tiles.append(Tile(f"{counts['users']:,}", "users"))
@@ -84,7 +105,7 @@ def _metrics(record: dict[str, Any]) -> Table:
     main = _main_metric(record)
     rows = [
         [
-            Cell(metric_name(name), tag="chosen by" if name == main and valid else ""),
+            Cell(metric_name(name), tag="chooses the epoch" if name == main and valid else ""),
             *(Cell(number(part.get(name)), is_best=name == main) for part in (test, valid)),
         ]
         for name in names
@@ -106,24 +127,44 @@ def _training(record: dict[str, Any]) -> list[Block]:
     drawn: list[Plot | None] = [
         curves("loss", "Training loss", "loss", [Curve(str(record["model"]), [loss])], "Sum of the loss's parts, by epoch."),
         curves(
-            "valid", "Validation", metric_name(str(record["config"].get("valid_metric", "score")).lower()),
-            [Curve(str(record["model"]), [scores])], "The score that chooses the epoch.",
+            "valid",
+            "Validation",
+            metric_name(str(record["config"].get("valid_metric", "score")).lower()),
+            [Curve(str(record["model"]), [scores])],
+            "The score that chooses the epoch.",
         ),
         curves(
-            "false-negatives", "False hard negatives", "% of chosen negatives", [Curve(str(record["model"]), [rates])],
+            "false-negatives",
+            "False hard negatives",
+            "% of chosen negatives",
+            [Curve(str(record["model"]), [rates])],
             "Negatives of training that the user in fact chose in validation or test.",
         ),
     ]
     plots = [plot for plot in drawn if plot is not None]
-    blocks: list[Block] = [Plots(plots)] if plots else [Note("No epoch was trained: this model has a closed form or was loaded.")]
+    blocks: list[Block] = (
+        [Plots(plots)] if plots else [Note("No epoch was trained: this model has a closed form or was loaded.")]
+    )
     if not scores and loss:
-        blocks.append(Note("Validation scores by epoch are not in this record: an older version wrote it, or nothing was validated."))
+        blocks.append(
+            Note("Validation scores by epoch are not in this record: an older version wrote it, or nothing was validated.")
+        )
     if not rates and loss:
-        blocks.append(Note("False hard negatives were not counted in this run; a new one counts them with", code="--count_false_negatives=True"))
+        blocks.append(
+            Note(
+                "False hard negatives were not counted in this run; a new one counts them with",
+                code="--count_false_negatives=True",
+            )
+        )
     seconds = record.get("seconds") or {}
     if seconds:
-        rows = [[Cell(stage), Cell(f"{value:.1f}", sort=value)] for stage, value in sorted(seconds.items(), key=lambda each: -each[1])]
+        rows = [
+            [Cell(stage), Cell(f"{value:.1f}", sort=value)]
+            for stage, value in sorted(seconds.items(), key=lambda each: -each[1])
+        ]
         blocks.append(Table("Seconds by stage", [Column("stage"), Column("seconds", is_number=True)], rows))
     if record.get("resumed_from"):
-        blocks.append(Note(f"The run went on from a checkpoint; {plural(len(scores), 'validation score')} are those since then."))
+        blocks.append(
+            Note(f"The run went on from a checkpoint; {plural(len(scores), 'validation score')} are those since then.")
+        )
     return blocks

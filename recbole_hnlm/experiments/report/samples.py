@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recbole_hnlm.config import Config
 from recbole_hnlm.cost.coverage import field_counts
-from recbole_hnlm.data.loading import LoadedData, load_data
+from recbole_hnlm.data.loading import load_data
 from recbole_hnlm.experiments.report.view import Listing, Person, Reply
 from recbole_hnlm.quick_start.caller_state import caller_state_kept
 from recbole_hnlm.quick_start.loaded import loaded_model
@@ -98,7 +98,9 @@ class _Gathering:
         self.context: StageContext = stage_context_of(self.config, self.data.train._dataset)
         found, expected = self.context.training.split_fingerprint, record.get("split_fingerprint")
         if expected not in {None, found}:
-            raise DataError("it is not split as it was then (other files, filters or versions); give --data_path and the run's keys")
+            raise DataError(
+                "it is not split as it was then (other files, filters or versions); give --data_path and the run's keys"
+            )
         self.lists = lists if lists is not None else self._recommended(record)
 
     def samples(self) -> Samples:
@@ -152,7 +154,9 @@ class _Gathering:
         history = [int(item) for item in training.history_of(user)]
         lists = [self._listing("Training history", [(item, "") for item in history], _HISTORY)]
         lists.append(
-            self._listing("What the user also chose", [(item, name) for name, items in held.items() for item in items], _HISTORY)
+            self._listing(
+                "What the user also chose", [(item, name) for name, items in held.items() for item in items], _HISTORY
+            )
         )
         lists += [self._recommendation(method, token, held) for method in self.lists]
         summary = f"{len(history):,} training interactions, {sum(map(len, held.values())):,} held out"

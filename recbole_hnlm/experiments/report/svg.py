@@ -61,9 +61,7 @@ _STYLE: dict[str, Any] = {
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of so many inches in the page's style."""
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasSVG(figure)
-    return figure
+        return Figure(figsize=(width, height), layout="constrained")
 
 
 def style() -> Any:
@@ -81,7 +79,8 @@ def inline_svg(figure: Figure, name: str, label: str) -> Markup:
     """
     buffer = io.BytesIO()
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        # Not savefig, which draws a figure with a layout twice.
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     root = ET.fromstring(buffer.getvalue())  # noqa: S314 - Matplotlib's own output
     for parent in list(root.iter()):
         for child in list(parent):

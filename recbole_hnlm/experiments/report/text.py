@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["csv_text", "number", "percent", "plural", "safe_csv", "seconds_text", "tidy", "value_text"]
+__all__ = ["csv_text", "number", "percent", "plural", "safe_csv", "seconds_text", "signed", "tidy", "value_text"]
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _REPLACEMENT = "\ufffd"
@@ -67,6 +67,11 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 def number(value: float | None, digits: int = 4) -> str:
     """Write a number with so many decimals; ``n/a`` for None."""
     return "n/a" if value is None else f"{value:.{digits}f}"
+
+
+def signed(value: float, digits: int) -> str:
+    """Write a number with its sign, a true minus where it is negative."""
+    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def percent(share: float, digits: int = 1) -> str:

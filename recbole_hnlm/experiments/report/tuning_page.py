@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_hnlm.experiments.report.figures import scores_by_trial, slices
 from recbole_hnlm.experiments.report.parts import config_section, data_blocks, people_section, repeat_section
-from recbole_hnlm.experiments.report.text import csv_text, number, plural, seconds_text
+from recbole_hnlm.experiments.report.text import csv_text, number, plural, seconds_text, signed
 from recbole_hnlm.experiments.report.view import Cell, Code, Column, Note, Page, Plots, Section, Table, Tile
 from recbole_hnlm.experiments.tables import metric_name
 from recbole_hnlm.utils.values import parse_value
@@ -61,7 +61,7 @@ def _verdict(tuning: TuningInput, metric: str) -> str:
         return f"No trial has finished; {plural(summary['trials']['failed'], 'trial')} failed."
     point = ", ".join(f"{key} = {_shown(value)}" for key, value in best["params"].items())
     median = statistics.median(value for _, value in _finished(tuning)) if _finished(tuning) else best["value"]
-    gain = f", {100 * (best['value'] / median - 1):+.1f} % on the median trial" if median else ""
+    gain = f", {signed(100 * (best['value'] / median - 1), 1)} % against the median trial" if median else ""
     test = summary.get("test") or {}
     name = str(summary["metric"]).lower()
     tested = f"; on the test split it reaches {test[name]:.4f}" if name in test else ""
@@ -97,15 +97,27 @@ def _results(tuning: TuningInput, metric: str, keys: list[str]) -> list[Block]:
             Cell(key), Cell(_shown(best["params"].get(key)), is_best=True), Cell(line.partition(" ")[2]),
             Cell("n/a" if key not in shares else f"{shares[key]:.0%}", sort=shares.get(key)),
         ])  # fmt: skip
-    columns = [Column("key"), Column("best"), Column("searched"), Column("importance", is_number=True, help="share of the score's variance (fANOVA)")]
+    columns = [
+        Column("key"),
+        Column("best"),
+        Column("searched"),
+        Column("importance", is_number=True, help="share of the score's variance (fANOVA)"),
+    ]
     blocks: list[Block] = [Table(f"The winner, trial {best['trial']}", columns, rows)]
     valid, test = best.get("valid") or {}, summary.get("test") or {}
     names = list(test or valid)
     if names:
         body = [[Cell(metric_name(name)), Cell(number(test.get(name))), Cell(number(valid.get(name)))] for name in names]
         heads = [Column("metric"), Column("test", is_number=True), Column("validation", is_number=True)]
-        blocks.append(Table("What it reaches", heads, body, download="winner.csv",
-                            csv=csv_text([["metric", "test", "validation"], *([name, test.get(name), valid.get(name)] for name in names)])))
+        blocks.append(
+            Table(
+                "What it reaches",
+                heads,
+                body,
+                download="winner.csv",
+                csv=csv_text([["metric", "test", "validation"], *([name, test.get(name), valid.get(name)] for name in names)]),
+            )
+        )
     if tuning.best:
         blocks.append(Code(tuning.best))
     if summary["failures"]:
@@ -124,8 +136,13 @@ def _plots(tuning: TuningInput, metric: str, keys: list[str]) -> list[Block]:
     bigger = bool(tuning.winner[0]["config"].get("valid_metric_bigger", True)) if tuning.winner else True
     finished = _finished(tuning)
     ordered = sorted(keys, key=lambda key: -shares.get(key, 0.0))
-    values = {key: ([parse_value(row.get(key, "")) for row, _ in finished], [value for _, value in finished]) for key in ordered}
-    drawn = [scores_by_trial(trials, metric, bigger, -1 if best is None else int(best["trial"])), slices(values, shares, metric)]
+    values = {
+        key: ([parse_value(row.get(key, "")) for row, _ in finished], [value for _, value in finished]) for key in ordered
+    }
+    drawn = [
+        scores_by_trial(trials, metric, bigger, -1 if best is None else int(best["trial"])),
+        slices(values, shares, metric),
+    ]
     plots = [plot for plot in drawn if plot is not None]
     return [Plots(plots)] if plots else [Note("No trial has finished.")]
 
@@ -147,7 +164,11 @@ def _trials(tuning: TuningInput, metric: str, keys: list[str]) -> Table:
     left = len(ordered) - len(rows)
     head = list(tuning.trials[0]) if tuning.trials else []
     return Table(
-        "Every trial, the best first", columns, rows,
-        legend=[f"{left:,} more are in trials.csv."] if left > 0 else [], searchable=len(rows) > 8,
-        download="trials.csv", csv=csv_text([head, *([row[name] for name in head] for row in ordered[:_SHOWN])]),
+        "Every trial, the best first",
+        columns,
+        rows,
+        legend=[f"{left:,} more are in trials.csv."] if left > 0 else [],
+        searchable=len(rows) > 8,
+        download="trials.csv",
+        csv=csv_text([head, *([row[name] for name in head] for row in ordered[:_SHOWN])]),
     )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["LEVEL", "Verdict", "comparison_verdict", "stars", "subject_of"]
 
 LEVEL = 0.05
+_NBSP = "\N{NO-BREAK SPACE}"
 _ROLES = {"baseline": "the strongest baseline", "rival": "the strongest rival with texts", "hnlm": "the strongest of the rest"}
 
 
@@ -90,7 +91,8 @@ def _sentence(table: Table, name: str, subject: Row, reference: Row, comparison:
     rival = f"{reference.label}, {_ROLES[reference.role if reference.role != subject.role else 'hnlm']} on validation"
     numbers = f"{name} {subject.mean:.4f} against {reference.mean:.4f}"
     change = "" if subject.improvement is None else f" by {percent(subject.improvement)}"
-    tested = f"p {p_text(p) if p_text(p).startswith('<') else '= ' + p_text(p)} over {plural(test.n, 'user')}"
+    shown = "p < .0001" if p is not None and p < 1e-4 else f"p = {p_text(p)}"
+    tested = f"{shown.replace(' ', _NBSP)} over {plural(test.n, 'user')}"
     if tone == "win":
         return f"{subject.label} beats {rival},{change} on {table.dataset}: {numbers} ({tested})."
     if tone == "loss":

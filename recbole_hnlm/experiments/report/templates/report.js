@@ -87,7 +87,7 @@
     button.className = "copy";
     button.addEventListener("click", () => navigator.clipboard.writeText(block.querySelector("code").textContent)
       .then(() => { button.textContent = "Copied"; }, () => {}));
-    block.before(button);
+    block.append(button);
   }
 
   // Where the reader is.
