@@ -15,6 +15,8 @@ from report_kit import HOSTILE, make_record, write_comparison, write_run, write_
 from recbole_hnlm.cli import main
 from recbole_hnlm.config import Config
 from recbole_hnlm.evaluator.statistics import PairedTest
+from recbole_hnlm.experiments.report import view
+from recbole_hnlm.experiments.report.analyses import analysis_sections
 from recbole_hnlm.experiments.report.build import build_report
 from recbole_hnlm.experiments.report.figures import Curve, curves
 from recbole_hnlm.experiments.report.parts import run_command
@@ -23,6 +25,7 @@ from recbole_hnlm.experiments.report.text import csv_text, plural, seconds_text,
 from recbole_hnlm.experiments.report.verdict import comparison_verdict, stars, subject_of
 from recbole_hnlm.experiments.summary import Comparison, Row, Table
 from recbole_hnlm.quick_start.runner import run
+from recbole_hnlm.utils.errors import ArtifactError
 
 NO_USERS = SampleOptions(users=0)
 METHODS = {"LightGCN + dns": ("baseline", 0.0), "HNLMLightGCN + dns": ("hnlm", 0.05)}
@@ -253,17 +256,30 @@ def test_analyses_are_shown_where_they_lie_beside_the_result(tmp_path):
         "beyond_accuracy": {"itemcoverage@10": 0.25},
         "missing": {"shift": "no vectors were kept"},
     }
-    (tmp_path / "analysis.json").write_text(json.dumps(analysis))
+    folder = tmp_path / "analysis" / file.stem
+    folder.mkdir(parents=True)
+    (folder / "analysis.json").write_text(json.dumps(analysis))
     text = build_report(file, NO_USERS)
     assert "recbole-hnlm analyse" not in text
-    for expected in ("By activity of users, NDCG@10", "6+", "0.2000", "Hardness", "Itemcoverage@10", "no vectors were kept"):
+    for expected in ("By activity of users, NDCG@10", "6+", "0.2000", "Hardness", "itemcoverage@10", "no vectors were kept"):
         assert expected in text
+    (folder / "analysis.json").write_text(json.dumps({**analysis, "run_id": "another"}))
+    with pytest.raises(ArtifactError, match="is no analysis of"):
+        build_report(file, NO_USERS)
 
 
-def test_the_analysis_of_another_run_is_not_shown(tmp_path):
-    file = write_run(tmp_path)
-    (tmp_path / "analysis.json").write_text(json.dumps({"run_id": "another", "groups": None}))
-    assert "recbole-hnlm analyse" in build_report(file, NO_USERS)
+def test_groups_of_several_seeds_are_averaged():
+    def analysis(seed, value):
+        values = {"ndcg@10": {"value": value, "low": value - 0.1, "high": value + 0.1}}
+        groups = [{"name": "head", "size": 3, "weight": 1.0, "values": values}]
+        return {"label": "A", "seed": seed, "groups": {"items": {"groups": groups}}, "beyond_accuracy": {"novelty@10": value}}
+
+    (section,) = analysis_sections([analysis(1, 0.2), analysis(2, 0.5)], "", "ndcg@10", {"A": 0})
+    tables = [block for block in section.blocks if isinstance(block, view.Table)]
+    assert [[cell.text for cell in table.rows[0]][:4] for table in tables] == [
+        ["head", "3", "100.0 %", "0.3500"],
+        ["novelty@10", "0.35", "bits of surprise of a recommended item"],
+    ]
 
 
 def test_energy_that_codecarbon_measured_is_shown(tmp_path):

@@ -33,6 +33,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("place", metavar="RESULT|FOLDER", help="results/RUN_ID.json, or the folder of compare or tune")
     parser.add_argument("--out", default="report.html", metavar="FILE", help="the page (default report.html)")
     parser.add_argument(
+        "--analysis",
+        metavar="FOLDER",
+        help="what analyse wrote (default: FOLDER/analysis, or analysis beside the results file)",
+    )
+    parser.add_argument(
         "--users",
         type=int,
         default=_USERS,
@@ -49,15 +54,15 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """
     if not 0 <= args.users <= 50:
         raise ConfigError(f"--users: expected 0 to 50, got {args.users}")
-    say_report(args.place, args.out, SampleOptions(args.users, tuple(rest)))
+    say_report(args.place, args.out, SampleOptions(args.users, tuple(rest)), args.analysis)
     return 0
 
 
-def say_report(place: str | Path, out: str | Path, options: SampleOptions) -> None:
+def say_report(place: str | Path, out: str | Path, options: SampleOptions, analysis: str | None = None) -> None:
     """Write a page and say where it is, for this verb and for those that write one at their end.
 
     Raises:
         HNLMError: there is nothing to report of, or the page cannot be written.
     """
-    size = write_report(place, out, options)
+    size = write_report(place, out, options, analysis)
     say(f"report: {out} ({size / 1000:,.0f} kB)")

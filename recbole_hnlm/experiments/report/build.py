@@ -23,26 +23,29 @@ if TYPE_CHECKING:
 __all__ = ["build_report", "write_report"]
 
 
-def build_report(place: str | Path, options: SampleOptions | None = None) -> str:
+def build_report(place: str | Path, options: SampleOptions | None = None, analysis: str | Path | None = None) -> str:
     """Return the HTML of a report.
 
     Args:
         place: ``results/<run_id>.json``, or a folder that ``compare`` or ``tune`` wrote.
         options: which sample users are shown; None takes the defaults.
+        analysis: the folder that ``analyse`` wrote; None looks for it, see ``inputs.read_input``.
 
     Raises:
         HNLMError: there is nothing to report of, or a file is damaged.
     """
-    return render(_page(read_input(place), options or SampleOptions()))
+    return render(_page(read_input(place, analysis), options or SampleOptions()))
 
 
-def write_report(place: str | Path, out: str | Path, options: SampleOptions | None = None) -> int:
+def write_report(
+    place: str | Path, out: str | Path, options: SampleOptions | None = None, analysis: str | Path | None = None
+) -> int:
     """Write a report, whole or not at all; returns its size in bytes.
 
     Raises:
         HNLMError: as :func:`build_report`, or the file cannot be written.
     """
-    content = build_report(place, options).encode()
+    content = build_report(place, options, analysis).encode()
     with replacing(out) as partial:
         partial.write_bytes(content)
     return len(content)

@@ -71,7 +71,10 @@ def comparison_page(comparison: ComparisonInput, samples: Samples) -> Page:
             ),
             Section("plots", "Plots", "", _plots(comparison, colours)),
             *analysis_sections(
-                comparison.analysis, f"recbole-hnlm analyse --compare={comparison.folder.name}", table.metrics[0], colours
+                comparison.analyses,
+                f"recbole-hnlm analyse --compare={comparison.folder.name} --out={comparison.folder.name}/analysis",
+                table.metrics[0],
+                colours,
             ),
             people_section(samples),
             config_section({label: some[0].record["config"] for label, some in cells.items() if some}),

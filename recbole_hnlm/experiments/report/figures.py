@@ -128,7 +128,7 @@ def curves(
         return None
     with style():
         figure = new_figure(5.4, 3.3 + 0.1 * max(0, len(known) - 4))
-        axis = figure.subplots()
+        axis: Any = figure.subplots()
         for place, line in known:
             look = _look(colours[place] if colours else place)
             merged: dict[float, list[float]] = {}
@@ -206,7 +206,7 @@ def cost_plot(  # noqa: PLR0917 - what a plot says, in reading order
         return None
     with style():
         figure = new_figure(5.4, 3.3)
-        axis = figure.subplots()
+        axis: Any = figure.subplots()
         spread = max(cost for _, _, cost, _, _ in points) / max(min(cost for _, _, cost, _, _ in points), 1e-9)
         for label, place, cost, mean, std in points:
             colour = SERIES[place % len(SERIES)]
@@ -244,14 +244,14 @@ def grouped(  # noqa: PLR0917 - what a plot says, in reading order
     """
     with style():
         figure = new_figure(5.4, 3.3)
-        axis = figure.subplots()
+        axis: Any = figure.subplots()
         for number, (label, place, values) in enumerate(lines):
             shift = 0.5 * ((number + 0.5) / len(lines) - 0.5) if len(lines) > 1 else 0.0
             known = [(spot + shift, *each) for spot, each in enumerate(values) if each[0] is not None]
             x, y = [each[0] for each in known], [each[1] for each in known]
             has_interval = bool(known) and all(each[2] is not None for each in known)
             error = [[v - low for _, v, low, _ in known], [high - v for _, v, _, high in known]] if has_interval else None
-            look = {"color": SERIES[place % len(SERIES)], "marker": MARKERS[place % len(MARKERS)]}
+            look: dict[str, Any] = {"color": SERIES[place % len(SERIES)], "marker": MARKERS[place % len(MARKERS)]}
             axis.errorbar(
                 x, y, yerr=error, linestyle="none", capsize=3, elinewidth=1.2, markersize=6, label=_short(label), **look
             )
@@ -279,7 +279,7 @@ def scores_by_trial(trials: Sequence[tuple[int, float, bool]], metric: str, bigg
         return None
     with style():
         figure = new_figure(9.6, 2.9)
-        axis = figure.subplots()
+        axis: Any = figure.subplots()
         pruned = [(trial, value) for trial, value, was in trials if was]
         if pruned:
             axis.scatter(*zip(*pruned, strict=True), marker="x", s=26, color=FAINT, label="ended early")

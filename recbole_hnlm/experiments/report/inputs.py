@@ -19,7 +19,7 @@ from recbole_hnlm.utils.files import BROKEN_ARRAY, read_json
 from recbole_hnlm.utils.results import read_result
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -35,13 +35,13 @@ class RunInput:
     Attributes:
         path: its results file.
         record: content of it.
-        analysis: content of ``analysis.json`` beside it, or None.
+        analyses: what ``recbole-hnlm analyse`` wrote of it; at most one.
         energy: rows of ``emissions.csv`` beside it, which codecarbon writes.
     """
 
     path: Path
     record: dict[str, Any]
-    analysis: dict[str, Any] | None = None
+    analyses: list[dict[str, Any]] = field(default_factory=list)
     energy: list[dict[str, str]] = field(default_factory=list)
 
 
@@ -57,7 +57,7 @@ class ComparisonInput:
         failures: reason by id.
         grid: what tuning tried, or None.
         command: the command that made it; empty where it is not known.
-        analysis: as for a run.
+        analyses: as for a run, at most one for each cell.
         energy: as for a run.
     """
 
@@ -68,7 +68,7 @@ class ComparisonInput:
     failures: dict[str, str]
     grid: dict[str, Any] | None
     command: str
-    analysis: dict[str, Any] | None = None
+    analyses: list[dict[str, Any]] = field(default_factory=list)
     energy: list[dict[str, str]] = field(default_factory=list)
 
     def valid_means(self) -> dict[str, float | None]:
@@ -101,11 +101,13 @@ class TuningInput:
     energy: list[dict[str, str]] = field(default_factory=list)
 
 
-def read_input(place: str | Path) -> RunInput | ComparisonInput | TuningInput:
+def read_input(place: str | Path, analysis: str | Path | None = None) -> RunInput | ComparisonInput | TuningInput:
     """Read what a report is to be made of.
 
     Args:
         place: ``results/<run_id>.json``, or a folder that ``compare`` or ``tune`` wrote.
+        analysis: the folder that ``analyse`` wrote; None looks for ``analysis`` beside the results file and one folder up, or
+            in the comparison's folder.
 
     Raises:
         DataError: there is nothing at that place, or nothing that a report is made of.
@@ -113,11 +115,11 @@ def read_input(place: str | Path) -> RunInput | ComparisonInput | TuningInput:
     """
     path = Path(place)
     if path.is_file():
-        return _read_run(path)
+        return _read_run(path, analysis)
     if not path.is_dir():
         raise DataError(f"{path} does not exist: give results/RUN_ID.json, or the --out folder of compare or tune")
     if (path / "results.json").is_file():
-        return _read_comparison(path)
+        return _read_comparison(path, analysis)
     if (path / "tune.json").is_file():
         return _read_tuning(path)
     raise DataError(
@@ -126,25 +128,29 @@ def read_input(place: str | Path) -> RunInput | ComparisonInput | TuningInput:
     )
 
 
-def _read_run(path: Path) -> RunInput:
+def _read_run(path: Path, analysis: str | Path | None) -> RunInput:
     if path.suffix != ".json":
         raise DataError(f"{path} is not a results file: give results/RUN_ID.json, or the --out folder of compare or tune")
     record = read_result(path).record
     absent = [name for name in ("model", "dataset", "config", "test_result") if name not in record]
     if absent:
         raise ArtifactError(f"{path} is not the record of a run, it has no {', '.join(absent)}; run again")
-    analysis = read_analysis(path.parent)
-    mine = analysis if analysis is not None and path.stem in str(analysis) else None
-    return RunInput(path, record, mine, _read_energy(path.parent))
+    places = [path.parent / "analysis", path.parent.parent / "analysis"] if analysis is None else [Path(analysis)]
+    return RunInput(path, record, _read_analyses(places, [str(record["run_id"])]), _read_energy(path.parent))
 
 
-def read_analysis(folder: Path) -> dict[str, Any] | None:
-    """Read ``analysis.json`` of a folder; None where there is none."""
-    file = folder / "analysis.json"
-    content = read_json(file, "run recbole-hnlm analyse again") if file.is_file() else None
-    if content is not None and not isinstance(content, dict):
-        raise ArtifactError(f"{file} is not an analysis; run recbole-hnlm analyse again")
-    return content
+def _read_analyses(places: Sequence[Path], run_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Read ``<place>/<run_id>/analysis.json`` of the runs that have one, at the first place that has any."""
+    again = "run recbole-hnlm analyse again"
+    for place in places:
+        files = [place / name / "analysis.json" for name in run_ids if (place / name / "analysis.json").is_file()]
+        found = [read_json(file, again) for file in files]
+        for file, content in zip(files, found, strict=True):
+            if not isinstance(content, dict) or content.get("run_id") != file.parent.name or "groups" not in content:
+                raise ArtifactError(f"{file} is no analysis of {file.parent.name}; {again}")
+        if found:
+            return found
+    return []
 
 
 def _read_energy(folder: Path) -> list[dict[str, str]]:
@@ -160,7 +166,7 @@ def _read_csv(file: Path) -> list[dict[str, str]]:
         raise ArtifactError(f"{file} cannot be read ({error}): run the command that wrote it again") from error
 
 
-def _read_comparison(folder: Path) -> ComparisonInput:
+def _read_comparison(folder: Path, analysis: str | Path | None) -> ComparisonInput:
     file = folder / "results.json"
     results = read_json(file, _AGAIN)
     if not isinstance(results, dict) or not isinstance(results.get("table"), dict):
@@ -187,7 +193,7 @@ def _read_comparison(folder: Path) -> ComparisonInput:
         failures=failures,
         grid=results.get("grid"),
         command=str(results.get("command") or ""),
-        analysis=read_analysis(folder),
+        analyses=_read_analyses([folder / "analysis" if analysis is None else Path(analysis)], list(labels)),
         energy=_read_energy(folder),
     )
 

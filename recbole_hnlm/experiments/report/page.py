@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -99,5 +98,4 @@ def render(page: Page) -> str:
         downloads=embedded_json(downloads),
         version=__version__,
     )
-    # Macros leave the lines between them, here and inside.
-    return re.sub(r"\n\s*\n", "\n", html.lstrip()) + "\n"
+    return html.lstrip()

@@ -46,7 +46,9 @@ def run_page(run: RunInput, samples: Samples) -> Page:
             Section("data", "What it was run on", "", data_blocks(record, samples)),
             Section("training", "Training", "", _training(record)),
             *analysis_sections(
-                run.analysis, f"recbole-hnlm analyse {run.path.parent.name}/{run.path.name}", _main_metric(record)
+                run.analyses,
+                f"recbole-hnlm analyse {run.path.parent.name}/{run.path.name} --out={run.path.parent.name}/analysis",
+                _main_metric(record),
             ),
             people_section(samples),
             config_section({model: record["config"]}),
@@ -67,7 +69,7 @@ def _main_metric(record: dict[str, Any]) -> str:
 
 
 def _verdict(record: dict[str, Any]) -> str:
-    metric, test, valid = _main_metric(record), record["test_result"], record.get("best_valid_result")
+    metric, test, valid = _main_metric(record), record["test_result"], record.get("best_valid_result") or {}
     if not test and not valid:
         return f"{record['model']} was trained on {record['dataset']} and never evaluated."
     name = metric_name(metric)

@@ -28,7 +28,7 @@ _NUMBERS = frozenset({"d", "x", "y", "transform", "width", "height", "points"})
 _DEFAULTS = frozenset({("stroke-miterlimit", "10"), ("opacity", "1")})
 _LONG_DECIMAL = re.compile(r"(\d+\.\d\d)\d+")
 
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.family": "sans-serif",
@@ -80,7 +80,8 @@ def inline_svg(figure: Figure, name: str, label: str) -> Markup:
     buffer = io.BytesIO()
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
         # Not savefig, which draws a figure with a layout twice.
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     root = ET.fromstring(buffer.getvalue())  # noqa: S314 - Matplotlib's own output
     for parent in list(root.iter()):
         for child in list(parent):
