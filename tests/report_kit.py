@@ -8,6 +8,9 @@ import numpy as np
 
 from recbole_hnlm.experiments.cells import Cell
 from recbole_hnlm.experiments.methods import Method
+from recbole_hnlm.experiments.report import view
+from recbole_hnlm.experiments.report.figures import Curve, curves
+from recbole_hnlm.experiments.report.text import csv_text
 from recbole_hnlm.experiments.store import read_cell, write_cell
 from recbole_hnlm.experiments.summary import summarise
 
@@ -135,3 +138,30 @@ def write_search(folder, **changes):
     (folder / "trials.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (folder / "best.yaml").write_text("model: LightGCN\nlearning_rate: 0.004\n", encoding="utf-8")
     return folder
+
+
+def hostile_page():
+    """A page with every kind of block, in which every text is hostile, one of them 10,000 characters long."""
+    text, long = HOSTILE, HOSTILE + "x" * 10_000
+    picture = curves("loss", text, text, [Curve(text, [[(1, 1.0), (2, 0.5)]]), Curve("b", [[(1, 0.9), (2, 0.4)]])], text)
+    rows = [[view.Cell(f"{number} {text}", tag=text), view.Cell(str(number), stars="***", hint=text)] for number in (2, 10, 1)]
+    columns = [view.Column(text, help=text), view.Column("number", is_number=True)]
+    table = view.Table(text, columns, rows, legend=[text], download="a.csv", csv=csv_text([[text, "=1"]]), searchable=True)
+    lists = [
+        view.Listing(text, [(text, ""), (long, text)], more=3),
+        view.Listing("ranked", [(text, "hit: test")], is_ranked=True),
+    ]
+    reply = view.Reply(text, [text, long], long, [(text, 0.5, text)])
+    person = view.Person(text, text, lists, [("system", long)], [("summary", text)], [reply], [text])
+    blocks = [
+        table,
+        view.Plots([picture]),
+        view.Facts([(text, long)]),
+        view.Keys([(text, text), ("other", "value")]),
+        view.Note(text, code=text),
+        view.Code(long),
+        view.Details(text, [view.Note(text)]),
+        view.People([person]),
+    ]
+    sections = [view.Section("results", text, text, blocks), view.Section("second", "Second", "", [view.Note("end")])]
+    return view.Page(text, text, long, "win", [view.Tile("1", text)], sections, [text])

@@ -347,8 +347,8 @@ def test_bad_input_is_one_line(tmp_path, capsys):
 
 def test_sample_users_come_from_the_runs_own_data_and_model(workdir, tiny_keys, capsys):
     result = run(Config("BPR", "tiny", None, {**tiny_keys, "results_dir": str(workdir)}))
-    argv = (f"--data_path={tiny_keys['data_path']}",)
-    samples = gather_samples(result.record, SampleOptions(3, argv))
+    place = {"data_path": tiny_keys["data_path"]}
+    samples = gather_samples(result.record, SampleOptions(3, place))
     assert len(samples.people) == 3
     for person in samples.people:
         history, held, recommended = person.lists
@@ -360,11 +360,11 @@ def test_sample_users_come_from_the_runs_own_data_and_model(workdir, tiny_keys, 
             assert mark == (f"hit: {chosen[text]}" if text in chosen else "")
         assert "use no hard negatives" in person.notes[0] or "not shown" in person.notes[0]
     assert any(mark for person in samples.people for _, mark in person.lists[2].items)
-    assert main(["report", str(result.path), "--out=page.html", "--users=2", *argv]) == 0
+    assert main(["report", str(result.path), "--out=page.html", "--users=2", f"--data_path={place['data_path']}"]) == 0
     text = (workdir / "page.html").read_text(encoding="utf-8")
     assert text.count('<details class="person"') == 2
     assert "BPR recommends" in text
-    missing = gather_samples(result.record, SampleOptions(3, ("--data_path=nowhere",)))
+    missing = gather_samples(result.record, SampleOptions(3, {"data_path": "nowhere"}))
     assert not missing.people
     assert "could not be loaded" in missing.missing[0]
     capsys.readouterr()

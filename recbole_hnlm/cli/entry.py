@@ -80,8 +80,8 @@ VERBS: dict[str, VerbEntry] = {
         "compare", "run models x negative samplers x seeds on one split, and put them into a table with paired tests"
     ),
     "tune": VerbEntry("tune", "search the keys that do best on validation, and evaluate them on the test split"),
-    "report": VerbEntry("report", "write a run, a comparison or a search as one HTML page"),
     "doctor": VerbEntry("doctor", "check versions, devices, memory, LLM and encoder, and say how to fix them"),
+    "report": VerbEntry("report", "write a run, a comparison or a search as one HTML page"),
 }
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from recbole_hnlm.cli.common import say
-from recbole_hnlm.experiments.report.build import write_report
-from recbole_hnlm.experiments.report.samples import SampleOptions
+from recbole_hnlm.cli.common import config_files, say
 from recbole_hnlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,7 +23,7 @@ EXAMPLES = """examples:
   %(prog)s comparison --out=comparison/report.html
   %(prog)s tuned --users=0"""
 
-_USERS = SampleOptions().users
+_USERS = 4
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +34,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--analysis",
         metavar="FOLDER",
         help="what analyse wrote (default: FOLDER/analysis, or analysis beside the results file)",
+    )
+    parser.add_argument(
+        "--config_files", action="append", default=[], metavar="FILES", help="YAML files with keys to give again"
     )
     parser.add_argument(
         "--users",
@@ -54,15 +55,35 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """
     if not 0 <= args.users <= 50:
         raise ConfigError(f"--users: expected 0 to 50, got {args.users}")
-    say_report(args.place, args.out, SampleOptions(args.users, tuple(rest)), args.analysis)
+    say_report(args.place, args.out, rest, config_files(args.config_files), users=args.users, analysis=args.analysis)
     return 0
 
 
-def say_report(place: str | Path, out: str | Path, options: SampleOptions, analysis: str | None = None) -> None:
+def say_report(
+    place: str | Path,
+    out: str | Path,
+    rest: Sequence[str],
+    files: Sequence[str],
+    *,
+    users: int = _USERS,
+    analysis: str | None = None,
+) -> None:
     """Write a page and say where it is, for this verb and for those that write one at their end.
+
+    Args:
+        place: of what the page shows.
+        out: the page.
+        rest: keys on the command line, which say where things are.
+        files: YAML files, which may say it too.
+        users: sample users.
+        analysis: folder that ``analyse`` wrote; None looks for it.
 
     Raises:
         HNLMError: there is nothing to report of, or the page cannot be written.
     """
-    size = write_report(place, out, options, analysis)
+    # Only pages need the plotting; the verbs that can write one start without it.
+    from recbole_hnlm.experiments.report.build import write_report  # noqa: PLC0415
+    from recbole_hnlm.experiments.report.samples import SampleOptions  # noqa: PLC0415
+
+    size = write_report(place, out, SampleOptions.of_command(users, rest, files), analysis)
     say(f"report: {out} ({size / 1000:,.0f} kB)")

@@ -19,6 +19,7 @@ from recbole_hnlm.quick_start.recommending import Recommender
 from recbole_hnlm.semantics.attach import stage_context_of
 from recbole_hnlm.semantics.user_story import UserStory, shown_title, user_story
 from recbole_hnlm.utils.errors import DataError, HNLMError
+from recbole_hnlm.utils.values import load_yaml, split_argv
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,11 +39,28 @@ class SampleOptions:
 
     Attributes:
         users: how many; 0 loads no data at all.
-        argv: ``--key=value`` tokens that replace the run's keys; places such as ``data_path`` must be given again.
+        keys: that replace the run's; places such as ``data_path`` must be given again.
     """
 
     users: int = 4
-    argv: tuple[str, ...] = ()
+    keys: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_command(cls, users: int, argv: Sequence[str], config_files: Sequence[str] = ()) -> SampleOptions:
+        """Take the keys of a command line: those of files, then its tokens; keys of single models are left out.
+
+        Raises:
+            ConfigError: a file or a token that cannot be read.
+        """
+        keys: dict[str, Any] = {}
+        for file in config_files:
+            keys |= load_yaml(file)
+        keys |= {key: value for key, value in split_argv(argv).items() if "." not in key}
+        return cls(users, {key: value for key, value in keys.items() if key not in {"model", "dataset", "resume", "run_id"}})
+
+    def shown_keys(self) -> dict[str, Any]:
+        """Return the keys, and that no progress is shown."""
+        return {**self.keys, "show_progress": False}
 
 
 @dataclass(frozen=True)
@@ -92,8 +110,7 @@ class _Gathering:
     def __init__(self, record: Mapping[str, Any], options: SampleOptions, lists: Lists | None) -> None:
         self.options, self.missing = options, list[str]()
         saved = {"given": dict(record["config"]), "defaults": {}}
-        argv = ("--show_progress=False", *options.argv)
-        self.config = Config(record["model"], record["dataset"], None, None, argv, saved=saved, strict=False)
+        self.config = Config(record["model"], record["dataset"], None, options.shown_keys(), saved=saved, strict=False)
         self.data = load_data(self.config)
         self.context: StageContext = stage_context_of(self.config, self.data.train._dataset)
         found, expected = self.context.training.split_fingerprint, record.get("split_fingerprint")
@@ -120,7 +137,7 @@ class _Gathering:
             self.missing.append("What the model recommends is not shown: the run's checkpoint is not there.")
             return {}
         try:
-            loaded = loaded_model(checkpoint, argv=("--show_progress=False", *self.options.argv))
+            loaded = loaded_model(checkpoint, self.options.shown_keys())
             recommender, tokens = Recommender(loaded), [str(self.context.training.user_tokens[user]) for user in self._chosen()]
             ids = {str(token): place for place, token in enumerate(self.context.training.item_tokens)}
             rows = np.zeros((len(tokens), _LISTED), dtype=np.int32)
