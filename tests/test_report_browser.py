@@ -64,8 +64,9 @@ def show(browser, file, width=1280, scheme="light"):
     mobile = width < 600
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": mobile}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    feature = {"name": "prefers-color-scheme", "value": scheme}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    wanted = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
+    features = [{"name": name, "value": value} for name, value in wanted.items()]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     browser.get_log("browser"), browser.get_log("performance")
     browser.get(file.as_uri())
 
@@ -121,7 +122,8 @@ def test_what_is_injected_later_does_not_run(browser, pages):
 
 def test_tables_sort_filter_and_download(browser, pages):
     show(browser, pages["hostile"])
-    numbers = "return Array.from(document.querySelectorAll('tbody tr')).filter(r => !r.hidden).map(r => parseInt(r.cells[1].textContent))"
+    rows = "Array.from(document.querySelectorAll('tbody tr')).filter(row => !row.hidden)"
+    numbers = f"return {rows}.map(row => parseInt(row.cells[1].textContent))"
     assert browser.execute_script(numbers) == [2, 10, 1]
     sort = browser.find_elements("css selector", "thead .sort")[1]
     sort.click()
@@ -134,8 +136,8 @@ def test_tables_sort_filter_and_download(browser, pages):
     box = browser.find_element("css selector", "input[type=search]")
     box.send_keys("10 <SCRIPT>")
     assert browser.execute_script(numbers) == [10]
-    caught = "window.caught = null; const make = URL.createObjectURL; URL.createObjectURL = (b) => { window.caught = b; return make(b); }"
-    browser.execute_script(caught)
+    catch = "const make = URL.createObjectURL; URL.createObjectURL = (blob) => { window.caught = blob; return make(blob); }"
+    browser.execute_script(catch)
     browser.find_element("css selector", "button.download").click()
     text = browser.execute_async_script("window.caught.text().then(arguments[0])")
     assert text.lstrip("\ufeff").rstrip("\n").endswith(",'=1")

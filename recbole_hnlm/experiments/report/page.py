@@ -10,7 +10,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from recbole_hnlm import __version__
 from recbole_hnlm.experiments.report.text import tidy
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["content_security_policy", "embedded_json", "render"]
 
-_TEXT_LIMIT = 4000
+# Characters of a text that are shown: of names, replies and values, and of what was meant to be long.
+_LIMIT, _LONG_LIMIT = 600, 6000
 # What would end a script element or a line of JavaScript inside JSON.
 _ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 
@@ -66,7 +67,12 @@ def _finalize(value: Any) -> Any:
     """Tidy whatever the template prints, but for markup that this package made."""
     if isinstance(value, Markup) or value is None:
         return "" if value is None else value
-    return tidy(str(value), _TEXT_LIMIT)
+    return tidy(str(value), _LIMIT)
+
+
+def _long(value: str) -> Markup:
+    """Escape a text that may be long: a prompt, a profile, a file."""
+    return escape(tidy(value, _LONG_LIMIT))
 
 
 def _tables(blocks: Iterable[Block]) -> Iterator[Table]:
@@ -87,6 +93,7 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["long"] = _long
     environment.tests["kind"] = lambda block, name: type(block).__name__ == name
     script, stylesheet = _file("report.js").strip(), _file("report.css").strip()
     downloads = {table.download: table.csv for section in page.sections for table in _tables(section.blocks) if table.download}
