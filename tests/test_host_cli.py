@@ -88,6 +88,7 @@ def test_no_verb_shows_the_help_and_fails(capsys):
         "show",
         "compare",
         "coverage",
+        "report",
         "prepare",
         "doctor",
         "evaluate",
@@ -112,6 +113,7 @@ def test_nothing_heavy_is_imported_before_a_verb_is_chosen(argv):
 
 
 _LISTED = {
+    "report": "--users",
     "evaluate": "--checkpoint",
     "recommend": "--checkpoint",
     "export": "--checkpoint",

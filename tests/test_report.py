@@ -358,7 +358,7 @@ def test_sample_users_come_from_the_runs_own_data_and_model(workdir, tiny_keys, 
         assert set(chosen.values()) == {"validation", "test"}
         for text, mark in recommended.items:
             assert mark == (f"hit: {chosen[text]}" if text in chosen else "")
-        assert "use no hard negatives" in person.notes[0] or "not shown" in person.notes[0]
+    assert [note for note in samples.missing if "LLM was told" in note] == samples.missing
     assert any(mark for person in samples.people for _, mark in person.lists[2].items)
     assert main(["report", str(result.path), "--out=page.html", "--users=2", f"--data_path={place['data_path']}"]) == 0
     text = (workdir / "page.html").read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from recbole_hnlm.cli.common import config_files, say
+from recbole_hnlm.cli.common import KEYS_HELP, config_files, say
 from recbole_hnlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,12 +16,12 @@ __all__ = ["EXAMPLES", "NOTES", "add_options", "run", "say_report"]
 
 NOTES = (
     "One HTML file that loads nothing and sends nothing. A results file does not say where things are: give --data_path, "
-    "--artifact_dir and the keys that name the LLM again where they were given to the run, or sample users are left out."
+    f"--artifact_dir and the keys that name the LLM again where the run had them, or sample users are left out. {KEYS_HELP}"
 )
 EXAMPLES = """examples:
   %(prog)s results/RUN_ID.json
-  %(prog)s comparison --out=comparison/report.html
-  %(prog)s tuned --users=0"""
+  %(prog)s --out=comparison/report.html comparison --data_path=data
+  %(prog)s --users=0 tuned"""
 
 _USERS = 4
 

@@ -107,7 +107,7 @@ def _tiles(comparison: ComparisonInput, subject: Row, metric: str) -> list[Tile]
         tiles.append(Tile(f"{signed(100 * subject.improvement, 1)} %", "against the reference"))
     if subject.comparison is not None:
         p = subject.comparison.adjusted["users_wilcoxon"]
-        tiles.append(Tile(p_text(p), "p over users, corrected"))
+        tiles.append(Tile("< .0001" if p is not None and p < 1e-4 else p_text(p), "p over users, corrected"))
         tiles.append(Tile(_wins(comparison, subject), "seeds ahead"))
     tiles.append(Tile(f"{comparison.table.users:,}", "test users"))
     return tiles
@@ -178,8 +178,8 @@ def _main_table(comparison: ComparisonInput, colours: dict[str, int]) -> Table:
     columns = [
         Column("method"),
         Column(metric_name(metric), is_number=True, help="mean over users and seeds ± standard deviation over seeds"),
-        Column("", help="mean and standard deviation on a common axis"),
         Column("against the reference", is_number=True),
+        Column("", help="mean and standard deviation on a common axis"),
         Column("s / epoch", is_number=True, help="median seconds of an epoch, without validation"),
         *(
             [Column("false neg. %", is_number=True, help="share of chosen negatives that are held-out positives")]
@@ -193,8 +193,8 @@ def _main_table(comparison: ComparisonInput, colours: dict[str, int]) -> Table:
         cells = [
             Cell(row.label, tag=_ROLES[row.role]),
             _mean(row),
-            Cell("", sort=row.mean, picture=interval(row.mean, row.std, (low, high), colours[row.label], row.label)),
             _change(row),
+            Cell("", sort=row.mean, picture=interval(row.mean, row.std, (low, high), colours[row.label], row.label)),
             Cell(number(row.epoch_seconds, 2), sort=row.epoch_seconds),
         ]
         rate = None if row.false_negative_rate is None else 100 * row.false_negative_rate

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from recbole_hnlm.experiments.report.svg import FAINT, INK, MARKERS, SERIES, inline_svg, new_figure, style
 from recbole_hnlm.experiments.report.text import tidy
@@ -222,7 +223,7 @@ def cost_plot(  # noqa: PLR0917 - what a plot says, in reading order
                 label=_short(label),
             )
         if spread > 20:
-            axis.set_xscale("log")
+            _logarithmic(axis)
         axis.set(xlabel=xlabel, ylabel=metric)
         axis.margins(x=0.12, y=0.2)
         axis.legend(fontsize="small", loc="best")
@@ -326,13 +327,20 @@ def slices(keys: Mapping[str, tuple[list[Any], list[float]]], shares: Mapping[st
     return Plot("Which keys matter", inline_svg(figure, "slices", caption), caption, wide=True)
 
 
+def _logarithmic(axis: Any) -> None:
+    """Give an axis a logarithmic scale with plain numbers: Matplotlib's own are formulas, which this page does not read."""
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
 def _slice(axis: Any, values: list[Any], scores: list[float]) -> None:
     numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
     distinct = sorted(set(numbers))
     if len(numbers) == len(values) and len(distinct) > 6:
         axis.scatter(numbers, scores, s=22, color=SERIES[0], alpha=0.85, linewidths=0)
         if distinct[0] > 0 and distinct[-1] / distinct[0] > 20:
-            axis.set_xscale("log")
+            _logarithmic(axis)
         return
     names = [f"{value:g}" for value in distinct] if len(numbers) == len(values) else sorted({str(value) for value in values})
     texts = [f"{value:g}" if len(numbers) == len(values) else str(value) for value in values]

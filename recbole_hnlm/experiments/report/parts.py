@@ -31,6 +31,8 @@ PLACES = frozenset({
 })  # fmt: skip
 _SPLITS = (("train", "training"), ("valid", "validation"), ("test", "test"))
 _FIELDS = {"title": "a title", "categories": "categories", "city": "a city", "description": "a description"}
+_SPLIT_WORDS = {"RS": "shares", "LS": "leave one out:"}
+_ORDERS = {"RO": "in random order", "TO": "by time"}
 _SHOWN_PACKAGES = ("recbole-hnlm", "recbole", "torch", "transformers", "python", "numpy")
 
 
@@ -60,7 +62,8 @@ def data_blocks(record: Mapping[str, Any], samples: Samples) -> list[Block]:
             ("interactions", f"{total:,} ({100 * density:.3g} % of all pairs)"),
             *((f"in {label}", f"{counts[name]:,} ({counts[name] / max(1, total):.0%})") for name, label in _SPLITS),
         ]
-    pairs += [(name, value_text(config[key])) for name, key in (("how it was split", "eval_args"),) if key in config]
+    if isinstance(config.get("eval_args"), dict):
+        pairs.append(("how it was split", _split_text(config["eval_args"])))
     if record.get("split_fingerprint"):
         pairs.append(("fingerprint of the training split", str(record["split_fingerprint"])))
     pairs += _text_facts(record, samples)
@@ -68,6 +71,17 @@ def data_blocks(record: Mapping[str, Any], samples: Samples) -> list[Block]:
     if not isinstance(counts, dict):
         blocks.append(Note("The counts of users, items and interactions are not in this record: an older version wrote it."))
     return blocks
+
+
+def _split_text(eval_args: Mapping[str, Any]) -> str:
+    """Put RecBole's ``eval_args`` into words."""
+    split = eval_args.get("split") or {}
+    how = ", ".join(f"{_SPLIT_WORDS.get(key, key)} {value_text(value)}" for key, value in split.items())
+    order = _ORDERS.get(str(eval_args.get("order")), str(eval_args.get("order")))
+    group = f"within each {eval_args['group_by']}" if eval_args.get("group_by") else ""
+    mode = eval_args.get("mode")
+    ranked = f"ranking {mode if isinstance(mode, str) else value_text(mode)}" if mode else ""
+    return "; ".join(part for part in (how, order, group, ranked) if part)
 
 
 def _text_facts(record: Mapping[str, Any], samples: Samples) -> list[tuple[str, str]]:

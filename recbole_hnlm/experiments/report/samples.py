@@ -177,10 +177,12 @@ class _Gathering:
         )
         lists += [self._recommendation(method, token, held) for method in self.lists]
         summary = f"{len(history):,} training interactions, {sum(map(len, held.values())):,} held out"
-        story, why = self._story(token)
-        if story is None:
-            return Person(token, summary, lists, notes=[why])
-        return _with_story(Person(token, summary, lists), story)
+        person = Person(token, summary, lists)
+        try:
+            return _with_story(person, user_story(self.context, token))
+        except HNLMError as error:
+            self.missing.append(f"What the LLM was told and said is not shown: {error}")
+            return person
 
     def _recommendation(self, method: str, token: str, held: Mapping[str, list[int]]) -> Listing:
         users, rows = self.lists[method]
@@ -199,12 +201,6 @@ class _Gathering:
             return shown_title(self.context, token)
         except DataError:
             return f"[{token}]"
-
-    def _story(self, token: str) -> tuple[UserStory | None, str]:
-        try:
-            return user_story(self.context, token), ""
-        except HNLMError as error:
-            return None, f"What the LLM was told and said is not shown: {error}"
 
 
 def _with_story(person: Person, story: UserStory) -> Person:

@@ -156,7 +156,7 @@ def _trials(tuning: TuningInput, metric: str, keys: list[str]) -> Table:
         value = float(row["value"]) if row["value"] else None
         rows.append([
             Cell(row["trial"], sort=float(row["trial"]), tag="winner" if is_best else ""), Cell(row["state"]),
-            Cell(number(value), sort=value, is_best=is_best), *(Cell(row.get(key, "")) for key in keys),
+            Cell(number(value), sort=value, is_best=is_best), *(Cell(_shown(parse_value(row.get(key, ""))), hint=row.get(key, "")) for key in keys),
             Cell(row.get("epochs", "")), Cell(row.get("seconds", "")),
         ])  # fmt: skip
     numbers = [Column(name, is_number=True) for name in ("epochs", "seconds")]
