@@ -13,7 +13,6 @@ import pytest
 from report_kit import HOSTILE, make_record, write_comparison, write_run, write_search
 
 from recbole_hnlm.cli import main
-from recbole_hnlm.config import Config
 from recbole_hnlm.evaluator.statistics import PairedTest
 from recbole_hnlm.experiments.report import view
 from recbole_hnlm.experiments.report.analyses import analysis_sections
@@ -24,8 +23,8 @@ from recbole_hnlm.experiments.report.samples import SampleOptions, gather_sample
 from recbole_hnlm.experiments.report.text import csv_text, plural, seconds_text, tidy
 from recbole_hnlm.experiments.report.verdict import comparison_verdict, stars, subject_of
 from recbole_hnlm.experiments.summary import Comparison, Row, Table
-from recbole_hnlm.quick_start.runner import run
 from recbole_hnlm.utils.errors import ArtifactError
+from recbole_hnlm.utils.results import read_result
 
 NO_USERS = SampleOptions(users=0)
 METHODS = {"LightGCN + dns": ("baseline", 0.0), "HNLMLightGCN + dns": ("hnlm", 0.05)}
@@ -185,7 +184,8 @@ def test_pages_carry_their_script_and_style_by_hash_and_nothing_inline(pages):
 
 
 def test_equal_inputs_give_equal_bytes(pages):
-    for place, text in pages.values():
+    for name in ("comparison", "search"):
+        place, text = pages[name]
         assert build_report(place, NO_USERS) == text
 
 
@@ -228,17 +228,16 @@ def test_a_comparison_shows_stars_best_in_bold_and_its_commands(pages):
     assert "recbole-hnlm analyse --compare=" in "".join(page.texts["code"])
 
 
-def test_users_are_paired_and_counted(tmp_path):
-    text = build_report(write_comparison(tmp_path, {"A": ("baseline", 0.0), "B": ("hnlm", 0.0)}), NO_USERS)
+def test_users_are_paired_and_counted(pages):
+    folder, text = pages["comparison"]
     cells = {}
-    base = [json.loads(file.read_text())["cell"] for file in sorted((tmp_path / "cells").glob("*.json"))]
-    for name in base:
-        with np.load(tmp_path / "cells" / f"{name}.npz", allow_pickle=False) as arrays:
-            cells.setdefault(name.split("-")[0], []).append(arrays["ndcg@10"].astype(np.float64))
+    for file in sorted((folder / "cells").glob("*.npz")):
+        with np.load(file, allow_pickle=False) as arrays:
+            cells.setdefault(file.name.split("-")[0], []).append(arrays["ndcg@10"].astype(np.float64))
     difference = np.mean(cells["cell1"], axis=0) - np.mean(cells["cell0"], axis=0)
     assert f"<bdi>{100 * np.mean(difference > 0):.1f} %</bdi>" in text
     downloads = json.loads(Parsed(text).texts["script"][0])["users.csv"].splitlines()
-    assert downloads[0] == "user,difference to A"
+    assert downloads[0] == "user,difference to LightGCN + dns"
     written = {line.split(",")[0]: float(line.split(",")[1]) for line in downloads[1:]}
     assert [written[f"u{user}"] for user in range(60)] == pytest.approx(difference.tolist(), rel=1e-4, abs=1e-9)
 
@@ -346,7 +345,10 @@ def test_bad_input_is_one_line(tmp_path, capsys):
 
 
 def test_sample_users_come_from_the_runs_own_data_and_model(workdir, tiny_keys, capsys):
-    result = run(Config("BPR", "tiny", None, {**tiny_keys, "results_dir": str(workdir)}))
+    keys = [f"--{name}={value}" for name, value in tiny_keys.items()]
+    assert main(["run", "--model=BPR", "--dataset=tiny", *keys, "--results_dir=results", "--report=page.html"]) == 0
+    assert "report: page.html (" in capsys.readouterr().out
+    result = read_result(next((workdir / "results").glob("*.json")))
     place = {"data_path": tiny_keys["data_path"]}
     samples = gather_samples(result.record, SampleOptions(3, place))
     assert len(samples.people) == 3
@@ -358,13 +360,37 @@ def test_sample_users_come_from_the_runs_own_data_and_model(workdir, tiny_keys, 
         assert set(chosen.values()) == {"validation", "test"}
         for text, mark in recommended.items:
             assert mark == (f"hit: {chosen[text]}" if text in chosen else "")
-    assert [note for note in samples.missing if "LLM was told" in note] == samples.missing
+    assert [line.split(":")[0] for line in samples.missing] == [
+        "The items' text could not be read",
+        "What the LLM was told and said is not shown",
+    ]
     assert any(mark for person in samples.people for _, mark in person.lists[2].items)
-    assert main(["report", str(result.path), "--out=page.html", "--users=2", f"--data_path={place['data_path']}"]) == 0
     text = (workdir / "page.html").read_text(encoding="utf-8")
-    assert text.count('<details class="person"') == 2
+    assert text.count('<details class="person"') == 4
     assert "BPR recommends" in text
     missing = gather_samples(result.record, SampleOptions(3, {"data_path": "nowhere"}))
     assert not missing.people
     assert "could not be loaded" in missing.missing[0]
-    capsys.readouterr()
+
+
+def _luminance(colour):
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_colours_of_both_schemes_have_the_contrast_that_wcag_asks_for(pages):
+    style = re.search(r"<style>(.*?)</style>", pages["run"][1], flags=re.DOTALL)[1]
+    schemes = re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)
+    assert len(schemes) == 2
+    for scheme in schemes:
+        colours = dict(re.findall(r"--(\w[\w-]*): (#[0-9a-f]{6});", scheme))
+        for behind in ("back", "card", "soft"):
+            for front, least in [
+                *((name, 4.5) for name in ("ink", "faint", "link")),
+                *((f"s{place}", 2.5) for place in range(10)),
+            ]:
+                light, dark = sorted((_luminance(colours[front]), _luminance(colours[behind])), reverse=True)
+                assert (light + 0.05) / (dark + 0.05) >= least, (front, behind)
+        light, dark = sorted((_luminance(colours["mark-ink"]), _luminance(colours["mark"])), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5

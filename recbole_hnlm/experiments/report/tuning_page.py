@@ -70,7 +70,7 @@ def _verdict(tuning: TuningInput, metric: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _tiles(summary: dict[str, Any], metric: str) -> list[Tile]:
@@ -153,10 +153,11 @@ def _trials(tuning: TuningInput, metric: str, keys: list[str]) -> Table:
     rows = []
     for row in ordered[:_SHOWN]:
         is_best = best is not None and row["trial"] == str(best["trial"])
+        point = [(row.get(key, ""), parse_value(row.get(key, ""))) for key in keys]
         value = float(row["value"]) if row["value"] else None
         rows.append([
             Cell(row["trial"], sort=float(row["trial"]), tag="winner" if is_best else ""), Cell(row["state"]),
-            Cell(number(value), sort=value, is_best=is_best), *(Cell(_shown(parse_value(row.get(key, ""))), hint=row.get(key, "")) for key in keys),
+            Cell(number(value), sort=value, is_best=is_best), *(Cell(_shown(value), hint=text) for text, value in point),
             Cell(row.get("epochs", "")), Cell(row.get("seconds", "")),
         ])  # fmt: skip
     numbers = [Column(name, is_number=True) for name in ("epochs", "seconds")]
