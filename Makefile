@@ -33,7 +33,7 @@ TEST_STAMP := $(VENV)/.stamp-test
 LINT_STAMP := $(VENV)/.stamp-lint
 DOCS_STAMP := $(VENV)/.stamp-docs
 
-.PHONY: help setup setup-all run run-finetuned test test-fuzz test-matrix test-services lint audit format types reproduce bench docs wheel-check clean
+.PHONY: help setup setup-all run run-finetuned test test-fuzz test-matrix test-services test-browser lint audit format types reproduce bench docs wheel-check clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -53,6 +53,9 @@ test-fuzz: $(TEST_STAMP)  ## Fuzz files, keys, YAML and artefacts with many exam
 
 test-services: $(TEST_STAMP)  ## Run the tests that need a PostgreSQL server (Debian: apt-get install postgresql); they start one
 	@$(PY) -m pytest -m services $(ARGS)
+
+test-browser: $(VENV)/.stamp-browser  ## Open reports in headless Chromium (Debian: apt-get install chromium chromium-driver)
+	@$(PY) -m pytest -m browser tests/test_report_browser.py $(ARGS)
 
 test-matrix: $(TEST_STAMP)  ## Train every backbone with every negative sampler on ml-100k for two epochs
 	@$(PY) -m pytest -m matrix tests/test_matrix.py $(ARGS)
@@ -121,6 +124,10 @@ $(RUN_STAMP): $(PINS) | $(PY)
 
 $(TEST_STAMP): $(RUN_STAMP)
 	@$(PIP_INSTALL) --no-build-isolation --editable ".[test]"
+	@touch $@
+
+$(VENV)/.stamp-browser: $(TEST_STAMP)
+	@$(PIP_INSTALL) --no-build-isolation --editable ".[test,browser]"
 	@touch $@
 
 $(LINT_STAMP): $(RUN_STAMP)

@@ -8,6 +8,10 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["recbole_hnlm", "recbole_hnlm.*"]), "recbole_hnlm.properties"],
     package_dir={"recbole_hnlm.properties": "properties"},
-    package_data={"recbole_hnlm": ["py.typed", "*.pyi"], "recbole_hnlm.properties": ["*.yaml", "*/*.yaml", "*/*.test"]},
+    package_data={
+        "recbole_hnlm": ["py.typed", "*.pyi"],
+        "recbole_hnlm.experiments.report": ["templates/*"],
+        "recbole_hnlm.properties": ["*.yaml", "*/*.yaml", "*/*.test"],
+    },
     zip_safe=False,
 )

@@ -88,6 +88,7 @@ def test_no_verb_shows_the_help_and_fails(capsys):
         "show",
         "compare",
         "coverage",
+        "report",
         "prepare",
         "doctor",
         "evaluate",
@@ -127,6 +128,7 @@ def test_runs_without_an_llm_import_none_of_its_packages():
 
 
 _LISTED = {
+    "report": "--users",
     "evaluate": "--checkpoint",
     "recommend": "--checkpoint",
     "export": "--checkpoint",

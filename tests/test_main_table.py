@@ -40,7 +40,7 @@ def _comparison(folder):
     cells.mkdir(parents=True)
     results = {
         "cells": ["a1", "a2", "b1"],
-        "labels": ["ours", "ours", "EASE"],
+        "labels": {"a1": "ours", "a2": "ours", "b1": "EASE"},
         "missing": [],
         "table": {
             "dataset": "toys",

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from stages_kit import NoBackend, ScriptedBackend, ScriptedEncoder, block_pairs, make_context, vector_of, write_items
 
-from recbole_hnlm.cli.show import nearest_rows, show_user
+from recbole_hnlm.cli.show import show_user
 from recbole_hnlm.semantics.pipeline import build_semantics, run_stage, stages_needed
+from recbole_hnlm.semantics.user_story import nearest_rows
 from recbole_hnlm.stages.negatives import is_declined, title_words
 from recbole_hnlm.stages.profile import item_prompts, user_prompts
 from recbole_hnlm.stages.replies import reply_artifact

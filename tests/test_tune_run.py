@@ -41,7 +41,8 @@ def test_a_search_from_end_to_end(workdir, command, capsys, monkeypatch):
     assert "tuned (hyper.test): learning_rate choice [1e-05, 0.05]; embedding_size choice [8, 16]" in said
     assert "3 trials finished, 0 pruned, 0 failed" in said
     # Further trials are added to those; nothing is left over of the seeds' means.
-    assert main([*command, "--jobs=2"]) == 0
+    assert main([*command, "--jobs=2", "--report=page.html"]) == 0
+    assert "on validation" in (workdir / "page.html").read_text(encoding="utf-8")
     said = capsys.readouterr().out
     assert "3 of 4 trials have ended" in said
     out = workdir / "out"

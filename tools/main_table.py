@@ -58,7 +58,7 @@ def _rows(folder: Path) -> tuple[str, list[dict[str, Any]]]:
         table = results["table"]
         roles = {row["label"]: row for row in table["rows"][table["metrics"][0]]}
         records: dict[str, list[dict[str, Any]]] = {label: [] for label in roles}
-        for identity, label in zip(results["cells"], results["labels"], strict=True):
+        for identity, label in results["labels"].items():
             if identity not in results["missing"]:
                 records[label].append(json.loads((folder / "cells" / f"{identity}.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:

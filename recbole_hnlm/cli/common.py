@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-__all__ = ["KEYS_HELP", "add_config_options", "config_files", "say"]
+__all__ = ["KEYS_HELP", "add_config_options", "add_report_option", "config_files", "say"]
 
 _PIPE_EXIT_CODE = 141
 
@@ -33,6 +33,18 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FILES",
         help="YAML files, separated by spaces or commas, or given repeatedly; later files win",
+    )
+
+
+def add_report_option(parser: argparse.ArgumentParser, where: str) -> None:
+    """Declare ``--report``.
+
+    Args:
+        parser: of a verb that can write a page at its end.
+        where: the page's place where the option is given without one.
+    """
+    parser.add_argument(
+        "--report", nargs="?", const="", metavar="FILE", help=f"write an HTML page at the end (default {where})"
     )
 
 

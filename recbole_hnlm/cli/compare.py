@@ -6,7 +6,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any, get_args
 
-from recbole_hnlm.cli.common import KEYS_HELP, config_files, say
+from recbole_hnlm.cli.common import KEYS_HELP, add_report_option, config_files, say
+from recbole_hnlm.cli.report import say_report
 from recbole_hnlm.experiments.jobs import run_cells, share_of
 from recbole_hnlm.experiments.methods import read_rows
 from recbole_hnlm.experiments.picture import draw_table
@@ -88,6 +89,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow_llm_keys", action="store_true", help="tune keys that ask the LLM again at every value")
     parser.add_argument("--vary_split", action="store_true", help="let every seed have its own split of the data")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="cells that run at once (default 1)")
+    add_report_option(parser, "FOLDER/report.html")
     parser.add_argument("--only", metavar="I/N", help="run the I-th of N shares, to run the others elsewhere")
 
 
@@ -154,7 +156,9 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     if without:
         say(f"without a negative sampler, one row each: {', '.join(without)}")
     run_missing(mine, f"{len(plan)} cells in all, ")
-    _write_tables(folder, plan, failures, tuned)
+    has_table = _write_tables(folder, plan, failures, tuned, args.command)
+    if args.report is not None and has_table:
+        say_report(folder, args.report or folder / "report.html", rest, request.config_files)
     if failures:
         lines = [f"{len(failures)} cells or rows failed; run the same command again for them alone"]
         lines += [f"  {identity}: {reason}" for identity, reason in failures.items()]
@@ -162,15 +166,16 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     return 1 if failures else 0
 
 
-def _write_tables(folder: Path, plan: Sequence[Cell], failures: dict[str, str], tuned: Tuned | None) -> None:
+def _write_tables(folder: Path, plan: Sequence[Cell], failures: dict[str, str], tuned: Tuned | None, command: str) -> bool:
     finished = [read_cell(folder, cell) for cell in plan if is_finished(folder, cell)]
     missing = [cell.id for cell in plan if not is_finished(folder, cell)]
     notes = [f"{len(missing)} of {len(plan)} cells are missing: failed, or not run yet."] if missing else []
     notes += tuned.notes(finished[0].record) if tuned and finished else []
     table = summarise(finished, notes, tuned.chosen() if tuned else None) if finished else None
     results: dict[str, Any] = {
+        "command": command,
         "cells": [cell.id for cell in plan],
-        "labels": [cell.method.label for cell in plan],
+        "labels": {cell.id: cell.method.label for cell in plan},
         "missing": missing,
         "failures": failures,
         "grid": tuned.to_json() if tuned else None,
@@ -186,3 +191,4 @@ def _write_tables(folder: Path, plan: Sequence[Cell], failures: dict[str, str], 
         draw_table(table, folder / "table.png")
         say(texts["table.md"])
         say(f"results: {folder / 'results.json'}, table.md, table.csv, table.tex, table.png")
+    return table is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import shlex
 import signal
 import sys
 import threading
@@ -40,13 +41,13 @@ class Verb(Protocol):
     EXAMPLES: str | None
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
-        """Declare the verb's options; the parser's default of ``verb`` is the name under which it was called."""
+        """Declare the verb's options; the parser's defaults are ``verb``, the name that was called, and ``command``."""
 
     def run(self, args: argparse.Namespace, rest: Sequence[str]) -> int:
         """Do the verb's work.
 
         Args:
-            args: the options declared, and ``verb``.
+            args: the options declared, ``verb``, and ``command``: the line that was typed, without secrets.
             rest: the arguments that no option took: keys of the configuration.
 
         Returns:
@@ -85,6 +86,7 @@ VERBS: dict[str, VerbEntry] = {
         "analyse", "analyse finished runs: groups of users and items, what lists are like, negatives over epochs"
     ),
     "doctor": VerbEntry("doctor", "check versions, devices, memory, LLM and encoder, and say how to fix them"),
+    "report": VerbEntry("report", "write a run, a comparison or a search as one HTML page"),
 }
 
 
@@ -113,7 +115,8 @@ def _perform(name: str, prog: str, argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         **_formatted(prog=prog, description=f"{entry.help}.\n\n{verb.NOTES}", epilog=verb.EXAMPLES)
     )
-    parser.set_defaults(verb=name)
+    given = sys.argv[1:] if argv is None else argv
+    parser.set_defaults(verb=name, command=redact(shlex.join([*prog.split(), *given])))
     verb.add_options(parser)
     args, rest = parser.parse_known_args(argv)
     return verb.run(args, rest)

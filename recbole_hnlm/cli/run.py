@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from recbole_hnlm.cli.common import KEYS_HELP, add_config_options, say
+from recbole_hnlm.cli.common import KEYS_HELP, add_config_options, add_report_option, say
+from recbole_hnlm.cli.report import say_report
 from recbole_hnlm.cli.request import request_of
 from recbole_hnlm.cost.dry_run import dry_run
 from recbole_hnlm.quick_start.launch import LaunchOptions, launch
@@ -28,6 +29,7 @@ EXAMPLES = """examples:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's options."""
     add_config_options(parser)
+    add_report_option(parser, "beside the results file")
     group = parser.add_argument_group("launcher")
     group.add_argument("--nproc", type=int, default=1, help="processes on this machine (default 1)")
     group.add_argument("--world_size", type=int, default=-1, help="processes on all machines (default: nproc)")
@@ -54,5 +56,9 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     if args.rate is not None:
         raise ConfigError("--rate goes with --dry_run: it only serves the estimate of hours")
     options = LaunchOptions(args.nproc, args.world_size, args.ip, args.port, args.group_offset)
-    say(f"results: {launch(request_of(args, rest), options).path}")
+    request = request_of(args, rest)
+    result = launch(request, options)
+    say(f"results: {result.path}")
+    if args.report is not None:
+        say_report(result.path, args.report or result.path.with_suffix(".html"), rest, request.config_files)
     return 0

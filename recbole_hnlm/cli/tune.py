@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from recbole_hnlm.cli.common import KEYS_HELP, add_config_options, config_files, say
+from recbole_hnlm.cli.common import KEYS_HELP, add_config_options, add_report_option, config_files, say
+from recbole_hnlm.cli.report import say_report
 from recbole_hnlm.experiments.search_plan import Algorithm, PrunerName
 from recbole_hnlm.experiments.tune import SearchOptions, TuneRequest, tune
 from recbole_hnlm.utils.given_paths import output_folder
@@ -32,6 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's options."""
     add_config_options(parser)
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder of the search: its journal, logs and results")
+    add_report_option(parser, "FOLDER/report.html")
     group = parser.add_argument_group("search")
     group.add_argument(
         "--params_file",
@@ -77,4 +80,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         allow_llm_keys=args.allow_llm_keys,
         options=SearchOptions(args.trials, args.algo, args.pruner, args.jobs),
     )
-    return 0 if tune(request, say).best() is not None else 1
+    has_best = tune(request, say).best() is not None
+    if args.report is not None:
+        say_report(args.out, args.report or Path(args.out) / "report.html", rest, request.config_files)
+    return 0 if has_best else 1

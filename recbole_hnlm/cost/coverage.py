@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from recbole_hnlm.stages.context import StageContext
 
-__all__ = ["Coverage", "coverage_text", "draw_lengths", "measure_coverage"]
+__all__ = ["Coverage", "coverage_text", "draw_lengths", "field_counts", "measure_coverage"]
 
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _BINS = 40
@@ -63,8 +63,6 @@ def measure_coverage(context: StageContext, counter: TokenCounter) -> Coverage:
         DataError: the text of the dataset cannot be read; the message says how to fix it.
     """
     training, texts = context.training, context.item_texts.values()
-    fields = {name: sum(bool(getattr(text, name)) for text in context.all_item_texts.values()) for name in _FIELDS}
-    named = {name: fields[name] if context.text_columns[name] is not None else None for name in _FIELDS}
     reviews, report = context.read_reviews_of(np.arange(len(training)))
     has_reviews = report is not None and report.columns["review"] is not None
     opening = reply_opening(profile_format(context.settings))
@@ -73,7 +71,7 @@ def measure_coverage(context: StageContext, counter: TokenCounter) -> Coverage:
         dataset=context.dataset_name,
         items=training.n_items - 1,
         users=training.n_users - 1,
-        fields=named,
+        fields=field_counts(context),
         any_text=len(texts),
         reviewed_items=len({item for _, item in reviews}) if has_reviews else None,
         reviewing_users=len({user for user, _ in reviews}) if has_reviews else None,
@@ -81,6 +79,16 @@ def measure_coverage(context: StageContext, counter: TokenCounter) -> Coverage:
         prompts={kind: len(some) for kind, some in prompts.items()},
         how=counter.how,
     )
+
+
+def field_counts(context: StageContext) -> dict[str, int | None]:
+    """Count the items with a title, categories, city and description, by field; None where there is no such column.
+
+    Raises:
+        DataError: the text of the dataset cannot be read; the message says how to fix it.
+    """
+    fields = {name: sum(bool(getattr(text, name)) for text in context.all_item_texts.values()) for name in _FIELDS}
+    return {name: fields[name] if context.text_columns[name] is not None else None for name in _FIELDS}
 
 
 def _shares(coverage: Coverage) -> Iterator[tuple[str, int | None, int]]:

@@ -148,16 +148,23 @@ class _Training:
             self.trainer.false_negatives = FalseNegativeCounter.of_splits(held_out)
         self.best_score: float | None = None
         self.best_result: dict[str, float] | None = None
+        self.valid_scores: list[tuple[int, float]] = []
 
     def fit(self, saved: bool, callback_fn: Callable[[int, float], None] | None) -> None:
         config = self.config
+
+        def keep(epoch: int, score: float) -> None:
+            self.valid_scores.append((epoch, float(score)))
+            if callback_fn is not None:
+                callback_fn(epoch, score)
+
         with self.clock.measure("train"), naming_missing_packages(config["model"]), naming_wrong_keys(config):
             score, self.best_result = self.trainer.fit(
                 self.train_data,
                 self.data.valid,
                 saved=saved,
                 show_progress=self.config["show_progress"],
-                callback_fn=callback_fn,
+                callback_fn=keep,
             )
         self.best_score = score if self.best_result is not None else None
         logging.getLogger().info(set_color("best valid ", "yellow") + f": {self.best_result}")
@@ -175,6 +182,8 @@ class _Training:
         return {
             **_common_record(self.config, self.clock, self.log_file),
             **_training_record(self.trainer),
+            "data": _data_record(self.data),
+            "valid_scores": self.valid_scores,
             "best_valid_score": self.best_score,
             "best_valid_result": self.best_result,
             "test_result": test_result,
@@ -205,6 +214,7 @@ def _common_record(config: Config, clock: Stopwatch, log_file: Path) -> dict[str
         "peak_rss_bytes": peak_rss_bytes(),
         "log_file": str(log_file),
         "versions": package_versions(),
+        "given": config.external_config_dict,
         "config": config.final_config_dict,
     }
 
@@ -239,6 +249,13 @@ def _fusion_record(trainer: Any) -> dict[str, Any]:
         "text_score_weights": of_texts[0] if of_texts else None,
         "fused_with": fused or None,
     }
+
+
+def _data_record(data: LoadedData) -> dict[str, int]:
+    """Users and items after the filters (the padding id is none), and the interactions of each split."""
+    loaders = {"train": data.train, "valid": data.valid, "test": data.test}
+    splits = {name: len(loader._dataset) if loader else 0 for name, loader in loaders.items()}
+    return {"users": data.dataset.user_num - 1, "items": data.dataset.item_num - 1, **splits}
 
 
 def _semantic_record(semantics: Semantics | None) -> dict[str, Any]:
