@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from recbole_hnlm.utils.given_paths import can_be_written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,11 +18,6 @@ _FOLDER = Path("log_tensorboard")
 _logger = logging.getLogger(__name__)
 
 
-def _may_write(folder: Path) -> bool:
-    # As the process acts, not as who started it.
-    return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
-
-
 @contextmanager
 def tensorboard_can_write(trainer: Any, config: Any) -> Iterator[None]:
     """Let a trainer be made where the current directory cannot be written: TensorBoard's files then go below ``log_dir``.
@@ -30,7 +26,7 @@ def tensorboard_can_write(trainer: Any, config: Any) -> Iterator[None]:
         trainer: is made inside the block.
         config: read for ``log_dir``; ``checkpoint_dir`` is absolute inside the block, where the current directory is another.
     """
-    if _may_write(_FOLDER if _FOLDER.is_dir() else Path()):
+    if can_be_written(_FOLDER):
         yield
         return
     log_dir, given = Path(config["log_dir"]).absolute(), config["checkpoint_dir"]
