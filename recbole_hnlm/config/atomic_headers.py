@@ -90,7 +90,7 @@ def _first_line(file: Path, encoding: str | None) -> str:
         start = stream.read(4)
     packed = next((name for signature, name in _PACKED.items() if start.startswith(signature)), None)
     if packed is not None:
-        raise DataError(f"{file} is a {packed} archive, expected text: unpack it, and give the file inside this name")
+        raise DataError(f"{file} is a {packed} archive, expected text: unpack it, and give what is inside this name")
     mark = next((name for signature, name in _MARKS.items() if start.startswith(signature)), None)
     marked_by = codecs.lookup(encoding).name if encoding else None
     if mark is not None and mark != marked_by:
@@ -122,7 +122,7 @@ def read_header(file: Path, encoding: str | None, separator: str) -> dict[str, s
         separator: RecBole's ``field_separator``.
 
     Raises:
-        DataError: the file cannot be read, is empty, begins with a byte order mark, is of another encoding or has a header
+        DataError: the file cannot be read, is empty or packed, begins with a byte order mark, is of another encoding or has a header
             that is not made of different ``name:type`` cells; the message says what it seems to be instead.
     """
     try:
