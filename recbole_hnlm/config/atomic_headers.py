@@ -122,8 +122,8 @@ def read_header(file: Path, encoding: str | None, separator: str) -> dict[str, s
         separator: RecBole's ``field_separator``.
 
     Raises:
-        DataError: the file cannot be read, is empty or packed, begins with a byte order mark, is of another encoding or has a header
-            that is not made of different ``name:type`` cells; the message says what it seems to be instead.
+        DataError: the file cannot be read, is empty or packed, begins with a byte order mark, is of another encoding or has a
+            header that is not made of different ``name:type`` cells; the message says what it seems to be instead.
     """
     try:
         header = _first_line(file, encoding)
