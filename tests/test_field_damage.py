@@ -350,6 +350,14 @@ def test_a_pickle_in_a_checkpoint_is_not_run(copies, field):
     assert not (folder / "planted").exists()
 
 
+def test_another_dataset_than_the_checkpoints_is_refused(copies):
+    folder, keys, _ = copies
+    for argv in (("--dataset=other",), ("--dataset", "ml-100k")):
+        with pytest.raises(HNLMError, match=r"dataset is '.*', but checkpoint .* is of dataset tiny: leave it out"):
+            load_checkpoint(folder / "x.pth", {"data_path": keys["data_path"]}, argv)
+    assert load_checkpoint(folder / "x.pth", {"data_path": keys["data_path"]}, ("--dataset=tiny",))[0]["dataset"] == "tiny"
+
+
 # --- where nothing can be written ------------------------------------------------------------------------------------------
 
 
