@@ -66,7 +66,7 @@ def test_seeds_are_a_number_or_a_list():
     assert parse_seeds("7,", 2020) == [7]
 
 
-@pytest.mark.parametrize("text", ["0", "", "x", "-1", "1,1", "1.5"])
+@pytest.mark.parametrize("text", ["0", "", "x", "-1", "1,1", "1.5", "10001", "99999999999", "9" * 5000, "1,4294967296"])
 def test_seeds_that_make_no_sense_are_refused(text):
     with pytest.raises(ConfigError, match="seeds: "):
         parse_seeds(text, 1)
@@ -690,3 +690,10 @@ def test_a_grid_has_no_budget(workdir, capsys, given):
     command = ["compare", "--models=BPR", "--dataset=ml-100k", "--out=out", "--grid", "learning_rate=0.1,0.2", *given]
     assert main(command) == 2
     assert "does not go with --grid" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["--trials=3", "--algo=random", "--pruner=none"])
+def test_how_to_tune_without_anything_to_tune_is_refused(workdir, capsys, given):
+    assert main(["compare", "--models=BPR", "--dataset=ml-100k", "--out=out", "--seeds=1", given]) == 2
+    assert "says how rows are tuned, and none is: add --tune=shipped" in capsys.readouterr().err
+    assert not list(workdir.iterdir())

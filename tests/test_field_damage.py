@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import shutil
 import socket
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -349,6 +350,14 @@ def test_a_pickle_in_a_checkpoint_is_not_run(copies, field):
     assert not (folder / "planted").exists()
 
 
+def test_another_dataset_than_the_checkpoints_is_refused(copies):
+    folder, keys, _ = copies
+    for argv in (("--dataset=other",), ("--dataset", "ml-100k")):
+        with pytest.raises(HNLMError, match=r"dataset is '.*', but checkpoint .* is of dataset tiny: leave it out"):
+            load_checkpoint(folder / "x.pth", {"data_path": keys["data_path"]}, argv)
+    assert load_checkpoint(folder / "x.pth", {"data_path": keys["data_path"]}, ("--dataset=tiny",))[0]["dataset"] == "tiny"
+
+
 # --- where nothing can be written ------------------------------------------------------------------------------------------
 
 
@@ -359,13 +368,44 @@ def test_a_working_directory_that_cannot_be_written_is_no_matter(copies, monkeyp
     monkeypatch.chdir(here)
     here.chmod(0o555)
     # Root may write everywhere: the system's answer for any other user.
-    allowed = os.access
-    monkeypatch.setattr(os, "access", lambda path, *rest, **how: Path(path).resolve() != here and allowed(path, *rest, **how))
+    allowed = tempfile.TemporaryFile
+
+    def refused(dir):  # noqa: A002 - the name of the argument
+        if Path(dir).resolve() == here:
+            raise PermissionError(13, "Permission denied")
+        return allowed(dir=dir)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
     assert evaluate(folder, keys)["test_result"] == expected[evaluate]
     assert resume(folder, keys)["test_result"] == expected[resume]
     assert list(here.iterdir()) == []
     assert list((folder / "log_dir" / "log_tensorboard").rglob("events*"))
     here.chmod(0o755)
+
+
+def _own_process(code, *argv, **options):
+    return subprocess.run([sys.executable, "-c", code, *argv], check=False, capture_output=True, text=True, **options)
+
+
+_CLI = "import sys; from recbole_hnlm.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that the system lets nobody write")
+def test_a_run_in_a_directory_that_nobody_can_write_keeps_its_files_elsewhere(tmp_path, tiny_keys):
+    folders = {key: str(tmp_path / key) for key in ("results_dir", "checkpoint_dir", "log_dir", "artifact_dir")}
+    keys = {**tiny_keys, **folders, "topk": 5, "state": "INFO"}
+    done = _own_process(_CLI, "run", "--model=BPR", "--dataset=tiny", *(f"--{k}={v}" for k, v in keys.items()), cwd="/proc")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(list((tmp_path / "results_dir").iterdir())) == 1
+    assert len(list((tmp_path / "log_dir" / "log_tensorboard").rglob("events*"))) == 1
+    assert "the current directory cannot be written: TensorBoard's files go to" in done.stderr
+
+
+def test_without_a_package_that_recbole_imports_one_line_says_which():
+    done = _own_process(f"import sys; sys.modules['tensorboard'] = None; {_CLI}", "run", "--model=BPR", "--dataset=ml-100k")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: the package tensorboard, which recbole-hnlm or RecBole needs, is not installed")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_full_disk_while_a_checkpoint_is_saved_is_one_line_and_keeps_the_last_one(copies, monkeypatch):

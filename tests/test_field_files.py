@@ -1,5 +1,7 @@
 """Atomic files with faults: the message names file, line, column and the remedy, and following the remedy works."""
 
+import gzip
+import lzma
 import shlex
 
 import pytest
@@ -51,6 +53,14 @@ def test_a_byte_order_mark_is_named_with_its_encoding(tmp_path, tiny_keys, encod
     line = refused(tmp_path, tiny_keys)
     assert f"toy.inter begins with a byte order mark, which encoding utf-8 takes for text: use --encoding={encoding}" in line
     assert len(load(tmp_path, tiny_keys, line.split("use ")[1]).dataset.inter_feat) == 60
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"), [("gzip", gzip.compress), ("xz", lzma.compress), ("zip", lambda _: b"PK\x03\x04...")]
+)
+def test_a_packed_file_is_named(tmp_path, tiny_keys, name, pack):
+    write(tmp_path, inter=pack(INTER.encode()))
+    assert f"toy.inter is a {name} archive, expected text: unpack it" in refused(tmp_path, tiny_keys)
 
 
 def test_a_byte_order_mark_of_the_items_alone(tmp_path, tiny_keys):

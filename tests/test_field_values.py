@@ -142,6 +142,7 @@ WRONG = [
     *(({"learner": learner}, "learner: expected one of adam, adamw, sgd, adagrad, rmsprop") for learner in ("foo", 5, None)),
     ({"learner": "sparse_adam"}, "no model here has sparse gradients"),
     ({"enable_amp": True}, "enable_amp: mixed precision needs a GPU"),
+    ({"enable_scaler": True}, "enable_scaler: mixed precision needs a GPU"),
     *(({"learning_rate": rate}, "learning_rate: expected a number above 0") for rate in (0, -1)),
     *(({"learning_rate": rate}, "learning_rate: expected a finite number") for rate in ("x", float("inf"), None, [0.1], True)),
     ({"weight_decay": -1}, "weight_decay: expected a number of at least 0"),
@@ -191,6 +192,19 @@ def test_a_wrong_value_is_one_line(tiny_keys, wrong, message):
     line = refused(tiny_keys, wrong, model="HNLMLightGCN" if "negative_sampler" in wrong else "BPR")
     assert message in line
     assert len(line) < 1000
+
+
+@pytest.mark.parametrize(
+    ("model", "wrong", "message"),
+    [
+        *(("SGL", {"ssl_tau": value}, "ssl_tau: expected a number above 0, by which") for value in (0, -0.5)),
+        ("NCL", {"ssl_temp": 0.0}, "ssl_temp: expected a number above 0, by which"),
+        ("SGL", {"type": "XX"}, "type: expected one of ED, ND, RW, got 'XX'"),
+        ("LINE", {"order": 3}, "order: expected one of 1, 2, got 3"),
+    ],
+)
+def test_a_value_that_a_model_cannot_use_is_refused_before_training(tiny_keys, model, wrong, message):
+    assert message in refused(tiny_keys, wrong, model=model)
 
 
 def test_a_package_that_training_would_miss_is_named_before(tiny_keys, monkeypatch):

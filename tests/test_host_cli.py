@@ -69,10 +69,12 @@ def test_what_the_user_can_fix_is_one_line_and_exit_code_2(workdir, capsys, argv
         (["a.yaml b.yaml"], ("a.yaml", "b.yaml")),
         (["a.yaml,b.yaml", "c"], ("a.yaml", "b.yaml", "c")),
         (["d e.yaml"], ("d e.yaml",)),
+        (["no such.yaml"], ("no such.yaml",)),
     ],
 )
 def test_config_files_split_at_spaces_and_commas_unless_they_are_a_file(workdir, given, files):
-    (workdir / "d e.yaml").write_text("")
+    for name in ("d e.yaml", "a.yaml"):
+        (workdir / name).write_text("")
     assert common.config_files(given) == files
 
 

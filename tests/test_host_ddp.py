@@ -64,8 +64,16 @@ def test_an_error_in_the_ranks_is_raised_once_in_the_parent(workdir, tiny_keys):
         (LaunchOptions(nproc=0), "do not fit"),
         (LaunchOptions(nproc=1, world_size=2), "need the same --port"),
         (LaunchOptions(nproc=1, world_size=2, group_offset=2, port=1), "do not fit"),
+        (LaunchOptions(group_offset=-1), "do not fit"),
+        (LaunchOptions(group_offset=1), "do not fit"),
+        (LaunchOptions(world_size=0), "do not fit"),
+        (LaunchOptions(world_size=-3), "do not fit"),
+        (LaunchOptions(nproc=2, port=99_999), "port: expected a number from 1 to 65535, got 99999"),
+        (LaunchOptions(nproc=2, port=0), "port: expected a number from 1 to 65535, got 0"),
+        (LaunchOptions(nproc=2, ip=" "), "ip is empty, expected the address of the first machine"),
     ],
 )
 def test_launcher_flags_that_do_not_fit_are_refused(options, message):
+    assert not options.is_single
     with pytest.raises(ConfigError, match=message):
         options.keys()

@@ -8,8 +8,9 @@ from llm_tiny import save_tiny_model, tiny_tokenizer
 from stages_kit import NoBackend, ScriptedBackend, ScriptedEncoder, block_pairs, make_context
 
 from recbole_hnlm import cli
+from recbole_hnlm.config import Config
 from recbole_hnlm.config.settings import validate_settings
-from recbole_hnlm.cost import coverage, planning, rates, token_count
+from recbole_hnlm.cost import coverage, dry_run, planning, rates, token_count
 from recbole_hnlm.data.loading import load_data
 from recbole_hnlm.finetune.stage import plan_finetuning
 from recbole_hnlm.llm.grammar import JsonGrammars
@@ -175,6 +176,12 @@ def test_the_opening_is_the_grammars(make):
 
 def _rate(asked, context, plans=()):
     return rates.find_rate(asked, context, plans, token_count.TokenCounter(context.settings))
+
+
+@pytest.mark.parametrize("rate", ["x", "0", "-3", "nan", "inf", ""])
+def test_a_rate_is_read_also_where_nothing_is_asked(tiny_keys, workdir, rate):
+    with pytest.raises(ConfigError, match="--rate: expected tokens per second such as 300, or measure, got"):
+        dry_run.dry_run(Config("BPR", "tiny", config_dict=tiny_keys), rate)
 
 
 def test_rates_say_where_they_come_from(tmp_path):

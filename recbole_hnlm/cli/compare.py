@@ -95,6 +95,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def _search_options(args: argparse.Namespace) -> SearchOptions:
     """Return how rows are tuned: every point of a grid to its end, or the budget that the options name for each row's space."""
+    if args.tune is None and not args.grid:
+        taken = [name for name in ("trials", "algo", "pruner") if getattr(args, name) is not None]
+        if taken:
+            raise ConfigError(f"--{taken[0]} says how rows are tuned, and none is: add --tune=shipped or --tune=FILE")
     if not args.grid:
         return SearchOptions(args.trials, args.algo or "tpe", args.pruner or "median", args.jobs)
     taken = [name for name in ("tune", "trials", "algo") if getattr(args, name) is not None]
@@ -145,9 +149,9 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         if waiting:
             failures.update(run_cells(folder, waiting, args.jobs, len(cells) - len(waiting)))
 
-    tuned = None
+    options, tuned = _search_options(args), None
     if request.grid or request.tune is not None:
-        tuned, untuned = tune_rows(folder, request, args.only, _search_options(args), say)
+        tuned, untuned = tune_rows(folder, request, args.only, options, say)
         failures.update(untuned)
     plan = make_plan(request, tuned.points if tuned else None)
     # With tuning, whole rows are shared out: the share that tunes a row knows its point.

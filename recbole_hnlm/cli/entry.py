@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 from recbole_hnlm import __version__
 from recbole_hnlm.stages.catalogue import STAGE_CATALOGUE
 from recbole_hnlm.utils.addresses import redact
-from recbole_hnlm.utils.errors import USER_ERROR_EXIT_CODE, HNLMError, out_of_memory
+from recbole_hnlm.utils.errors import USER_ERROR_EXIT_CODE, HNLMError, MissingDependencyError, out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -105,13 +105,30 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _perform(name: str, prog: str, argv: Sequence[str] | None) -> int:
-    """Import a verb, parse its options and run it."""
+def _imported(module: str) -> Verb:
+    """Import the module of a verb.
+
+    Raises:
+        MissingDependencyError: a package that RecBole or this one needs is not there.
+    """
     # By name, once the verb is known: start-up time is the reason. Together the verbs import PyTorch and RecBole, which
     # takes seconds, while `recbole-hnlm --help` answers at once.
-    importlib.import_module("recbole_hnlm.utils.logger").quiet_recbole()
+    try:
+        importlib.import_module("recbole_hnlm.utils.logger").quiet_recbole()
+        return cast("Verb", importlib.import_module(f"recbole_hnlm.cli.{module}"))
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "recbole_hnlm":
+            raise
+        raise MissingDependencyError(
+            f"the package {error.name.partition('.')[0]}, which recbole-hnlm or RecBole needs, is not installed in the Python "
+            f"at {sys.executable}: run `make setup`, or pip install recbole-hnlm again"
+        ) from error
+
+
+def _perform(name: str, prog: str, argv: Sequence[str] | None) -> int:
+    """Import a verb, parse its options and run it."""
     entry = VERBS[name]
-    verb = cast("Verb", importlib.import_module(f"recbole_hnlm.cli.{entry.module}"))
+    verb = _imported(entry.module)
     parser = argparse.ArgumentParser(
         **_formatted(prog=prog, description=f"{entry.help}.\n\n{verb.NOTES}", epilog=verb.EXAMPLES)
     )

@@ -52,14 +52,14 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """
     if args.out is not None:
         args.out = check_row_file(args.out)
-    listed = None
+    wanted = args.user
     if args.users is not None:
-        listed = input_file(args.users, "--users: file", "a file with one user's id a line", DataError)
+        wanted = _ids_in(input_file(args.users, "--users: file", "a file with one user's id a line", DataError))
     if args.topk < 1:
         raise ConfigError(f"--topk is {args.topk}, expected 1 or more")
     loaded = loaded_model(args.checkpoint, argv=tuple(rest))
     recommender, shown = Recommender(loaded), bool(loaded.config["show_progress"])
-    users = recommender.ids_of(None if args.all else args.user if listed is None else _ids_in(listed))
+    users = recommender.ids_of(None if args.all else wanted)
     if not len(users):
         raise DataError(f"--users: file {args.users} names no user: expected one id a line")
     batches = recommender.batches(users, args.topk)

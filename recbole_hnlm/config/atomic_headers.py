@@ -71,6 +71,10 @@ def check_separators(config: Mapping[str, Any]) -> list[str]:
     return problems
 
 
+# The first bytes of archives, which no text begins with.
+_PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\xfd7zX": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+
+
 def guess_separator(header: str, given: str) -> str | None:
     """Return the separator that makes every cell of a header ``name:type``, where the given one does not; else None."""
     for separator in _SEPARATORS:
@@ -84,6 +88,9 @@ def _first_line(file: Path, encoding: str | None) -> str:
     """Read a file's first line; universal newlines, as RecBole reads it."""
     with file.open("rb") as stream:
         start = stream.read(4)
+    packed = next((name for signature, name in _PACKED.items() if start.startswith(signature)), None)
+    if packed is not None:
+        raise DataError(f"{file} is a {packed} archive, expected text: unpack it, and give what is inside this name")
     mark = next((name for signature, name in _MARKS.items() if start.startswith(signature)), None)
     marked_by = codecs.lookup(encoding).name if encoding else None
     if mark is not None and mark != marked_by:
@@ -115,8 +122,8 @@ def read_header(file: Path, encoding: str | None, separator: str) -> dict[str, s
         separator: RecBole's ``field_separator``.
 
     Raises:
-        DataError: the file cannot be read, is empty, begins with a byte order mark, is of another encoding or has a header
-            that is not made of different ``name:type`` cells; the message says what it seems to be instead.
+        DataError: the file cannot be read, is empty or packed, begins with a byte order mark, is of another encoding or has a
+            header that is not made of different ``name:type`` cells; the message says what it seems to be instead.
     """
     try:
         header = _first_line(file, encoding)

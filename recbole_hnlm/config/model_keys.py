@@ -19,7 +19,7 @@ __all__ = ["check_model_keys", "lacks_negatives"]
 
 _ACTIVATIONS = ("sigmoid", "tanh", "relu", "leakyrelu", "dice", "none")
 # From the constructors in recbole/model/general_recommender, and of DirectAU here; a key of one name means the same in each.
-_CHOICES = {
+_CHOICES: dict[str, tuple[Any, ...]] = {
     "accum": ("stack", "sum"),
     "ae_act_func": _ACTIVATIONS,
     "aggregator": ("mean", "user_attention", "self_attention"),
@@ -33,6 +33,7 @@ _CHOICES = {
     "mlp_act_func": _ACTIVATIONS,
     "neigh_info_method": ("random", "knn", "louvain"),
     "noise_schedule": ("linear", "linear-var", "cosine", "binomial"),
+    "order": (1, 2),
     "out_activation": ("sigmoid", "relu"),
     "train_method": ("no_pretrain", "after_pretrain"),
     "train_stage": ("actor_pretrain", "critic_pretrain", "finetune"),
@@ -55,8 +56,9 @@ def check_model_keys(model: str, config: Mapping[str, Any], defaults: Mapping[st
     problems = []
     for key, choices in _CHOICES.items():
         value = config.get(key)
-        if defaults.get(key) in choices and str(value) not in choices:
-            problems.append(f"{key}: expected one of {', '.join(choices)}, got {shown(value)}")
+        words = [str(choice) for choice in choices]
+        if defaults.get(key) in choices and str(value) not in words:
+            problems.append(f"{key}: expected one of {', '.join(words)}, got {shown(value)}")
     for key, default in defaults.items():
         # Weights of the terms of a loss, one each, such as reg_weights.
         weights = isinstance(default, list) and default and all(isinstance(part, float) for part in default)

@@ -10,6 +10,7 @@ from recbole_hnlm.config.needs import SemanticNeeds
 from recbole_hnlm.evaluator.per_user import is_per_user
 from recbole_hnlm.utils.errors import ConfigError
 from recbole_hnlm.utils.registry import get_model_class, is_checkpoint, model_names, negative_sampler_names
+from recbole_hnlm.utils.showing import shown
 from recbole_hnlm.utils.values import load_yaml
 
 if TYPE_CHECKING:
@@ -71,19 +72,26 @@ def role_of(config: Config) -> Role:
     return "rival" if settings.uses_semantics or reads else "baseline"
 
 
+_MOST_SEEDS = 10_000
+_LARGEST_SEED = 2**32 - 1
+
+
 def parse_seeds(text: str, first: int) -> list[int]:
     """Read ``5`` as five seeds from ``first`` on, and ``1,2,3`` (or ``7,``) as a list.
 
     Raises:
-        ConfigError: neither, no seed, a negative one or one that is given twice.
+        ConfigError: neither, no seed, too many, one that no generator takes or one that is given twice.
     """
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts or not all(part.isdecimal() for part in parts):
-        raise ConfigError(f"seeds: expected a number of seeds such as 5 or a list such as 1,2,3, got {text!r}")
+        raise ConfigError(f"seeds: expected a number of seeds such as 5 or a list such as 1,2,3, got {shown(text)}")
+    if max(map(len, parts)) > len(str(_LARGEST_SEED)) or max(map(int, parts)) > _LARGEST_SEED:
+        raise ConfigError(f"seeds: expected numbers of at most {_LARGEST_SEED}, got {shown(text)}")
     numbers = [int(part) for part in parts]
     if "," not in text:
-        if numbers[0] < 1:
-            raise ConfigError(f"seeds: expected at least 1, got {text!r}")
+        if not 1 <= numbers[0] <= _MOST_SEEDS:
+            what = "at least 1" if numbers[0] < 1 else f"at most {_MOST_SEEDS:,}; one seed is written with a comma, as 7,"
+            raise ConfigError(f"seeds: expected {what}, got {text!r}")
         return [first + step for step in range(numbers[0])]
     if len(set(numbers)) < len(numbers):
         raise ConfigError(f"seeds: {text!r} names a seed twice; two equal runs are not a sample")

@@ -27,6 +27,7 @@ from recbole_hnlm.utils.given_paths import output_folder
 from recbole_hnlm.utils.logger import init_logger
 from recbole_hnlm.utils.registry import model_names
 from recbole_hnlm.utils.results import RunResult, Stopwatch, new_run_id, write_result
+from recbole_hnlm.utils.showing import shown
 from recbole_hnlm.utils.values import split_argv
 
 if TYPE_CHECKING:
@@ -301,6 +302,12 @@ def _config_of(
     argv: tuple[str, ...],
     model: str | type[Any] | None,
 ) -> Config:
+    given = {**(config_dict or {}), **split_argv(argv)}
+    if str(given.get("dataset", checkpoint["dataset"])) != str(checkpoint["dataset"]):
+        raise ConfigError(
+            f"dataset is {shown(given['dataset'])}, but checkpoint {path} is of dataset {checkpoint['dataset']}: leave it out, "
+            "and say by --data_path where the files are"
+        )
     chosen = _model_of(checkpoint, path, model if model is not None else split_argv(argv).get("model"))
     config = Config(chosen, checkpoint["dataset"], None, config_dict, argv, saved=checkpoint["config"])
     if config["resume"]:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recbole_hnlm.utils.given_paths import can_be_written
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -15,11 +17,6 @@ __all__ = ["tensorboard_can_write"]
 
 _FOLDER = Path("log_tensorboard")
 _logger = logging.getLogger(__name__)
-
-
-def _may_write(folder: Path) -> bool:
-    # As the process acts, not as who started it.
-    return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 @contextmanager
@@ -41,7 +38,7 @@ def tensorboard_can_write(trainer: Any, config: Any) -> Iterator[None]:
         trainer: is made inside the block.
         config: read for ``log_dir``; ``checkpoint_dir`` is absolute inside the block, where the current directory is another.
     """
-    if _may_write(_FOLDER if _FOLDER.is_dir() else Path()):
+    if can_be_written(_FOLDER):
         yield
         return
     log_dir, given = Path(config["log_dir"]).absolute(), config["checkpoint_dir"]

@@ -15,7 +15,7 @@ from recbole_hnlm.utils.showing import shown
 if TYPE_CHECKING:
     from recbole_hnlm.utils.errors import HNLMError
 
-__all__ = ["input_file", "is_file", "named", "output_file", "output_folder", "path_fault", "user_path"]
+__all__ = ["can_be_written", "input_file", "is_file", "named", "output_file", "output_folder", "path_fault", "user_path"]
 
 _LONGEST_PATH = 200
 # Nothing is there, or what is there is no folder and has nothing below it.
@@ -138,6 +138,15 @@ def output_folder(given: str | Path, what: str, error: type[HNLMError] = ConfigE
     except ConfigError as fault:
         raise error(f"{what} {fault}; choose a folder that can be written") from fault
     return path
+
+
+def can_be_written(folder: str | Path) -> bool:
+    """Whether a folder is there, or can be made, and can be written."""
+    try:
+        output_folder(folder, "")
+    except ConfigError:
+        return False
+    return True
 
 
 def _try_to_write(folder: Path, wanted: Path) -> None:
