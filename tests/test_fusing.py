@@ -11,6 +11,7 @@ from recbole.model.general_recommender import EASE, NeuMF
 from recbole_hnlm.config import Config
 from recbole_hnlm.config.settings import validate_settings
 from recbole_hnlm.experiments.methods import role_of
+from recbole_hnlm.experiments.plan import PlanRequest, make_plan
 from recbole_hnlm.model.fused_ranking import Part, fused_ranking
 from recbole_hnlm.quick_start.recommending import recommend
 from recbole_hnlm.quick_start.runner import evaluate_checkpoint, load_checkpoint, run
@@ -132,6 +133,19 @@ def test_keys_of_a_part_are_accepted_and_reach_it(keys):
     assert role_of(Config("LightGCN", "tiny", config_dict={**keys, "fuse_with": "EASE"})) == "baseline"
     with pytest.raises(ConfigError, match="l3ae_ridge"):
         Config("LightGCN", "tiny", config_dict={**keys, "l3ae_ridge": 7.0})
+
+
+def test_a_comparison_names_what_it_fuses(keys):
+    given = tuple(f"--{key}={value}" for key, value in keys.items())
+    plain, fused = (
+        make_plan(PlanRequest(("ItemKNN",), ("uniform",), "1", False, "tiny", (), (*given, *more)))
+        for more in ((), ("--ItemKNN.fuse_with=EASE", "--ItemKNN.reg_weight=3.0"))
+    )
+    assert fused[0].id.split("-")[:2] == plain[0].id.split("-")[:2]
+    assert fused[0].id != plain[0].id
+    Path("part.pth").touch()
+    with pytest.raises(ConfigError, match=r"ItemKNN: fuse_with part.pth is of one seed and split.*name the model"):
+        make_plan(PlanRequest(("ItemKNN",), ("uniform",), "1", False, "tiny", (), (*given, "--fuse_with=part.pth")))
 
 
 def test_what_does_not_fit_is_refused(keys):

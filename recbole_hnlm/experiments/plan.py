@@ -13,6 +13,7 @@ from recbole_hnlm.experiments.grid import GridKey, parse_grid, points_of
 from recbole_hnlm.experiments.methods import Method, metrics_of, parse_seeds, resolve_methods, role_of
 from recbole_hnlm.experiments.tune_checks import is_of_the_measurement
 from recbole_hnlm.utils.errors import ConfigError
+from recbole_hnlm.utils.registry import is_checkpoint
 from recbole_hnlm.utils.values import split_argv
 
 if TYPE_CHECKING:
@@ -245,6 +246,11 @@ def _config(request: PlanRequest, method: Method, keys: dict[str, Any]) -> Confi
             f"{method.label}: {error} (a key for one model only is given as --{method.model}.KEY=VALUE)"
         ) from error
     metrics_of(config)
+    if files := [entry for entry in config.settings.fuse_with if is_checkpoint(entry)]:
+        raise ConfigError(
+            f"{method.label}: fuse_with {files[0]} is of one seed and split, and a comparison trains what it fuses with those "
+            "of each cell: name the model instead"
+        )
     return config
 
 
