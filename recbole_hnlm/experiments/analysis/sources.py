@@ -60,9 +60,10 @@ class Source:
 
     @property
     def checkpoint(self) -> Path | None:
-        """The best model, where the record names one that is there, as a path or beside the folder of results."""
+        """The best model, where the path of the record leads to it from here, or from the folder that the run was started in."""
         named = self.record.get("checkpoint")
-        return Path(named) if named and Path(named).is_file() else None
+        places = [Path(named), self.path.parent.parent / named] if isinstance(named, str) else []
+        return next((place for place in places if place.is_file()), None)
 
     @property
     def table(self) -> Path | None:
