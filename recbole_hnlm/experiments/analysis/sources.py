@@ -60,7 +60,7 @@ class Source:
 
     @property
     def checkpoint(self) -> Path | None:
-        """The best model, where the path of the record leads to it from here, or from the folder that the run was started in."""
+        """The best model, where the record's path leads to it from here, or from the folder that the run was started in."""
         named = self.record.get("checkpoint")
         places = [Path(named), self.path.parent.parent / named] if isinstance(named, str) else []
         return next((place for place in places if place.is_file()), None)
