@@ -65,15 +65,15 @@ DCG = 1 / np.log2([2, 3, 4])
     ],
 )
 def test_each_rank_contributes_what_the_metric_gains_there(metric, first_user):
-    config = Config("BPR", "ml-100k", config_dict={"topk": [3], "valid_metric": "MRR@3"})
+    config = Config("BPR", "ml-100k", config_dict={"topk": [1, 3], "valid_metric": "MRR@3"})
     parts = rank_contributions(config, ROWS, metric)  # [rank, user, cut-off]
-    assert parts[:, 0, 2] == pytest.approx(first_user)
+    assert parts[:, 0, 1] == pytest.approx(first_user)
     assert parts[:, 2].any() == False  # noqa: E712 - a NumPy truth value
     assert parts[:, 0, 0].sum() == 0.0
     items = np.array([[1, 2, 3], [3, 1, 0], [1, 2, 0]])
-    by_group = parts_by_item_group(parts[:, :, 2], items, np.array([-1, 0, 0, 1]), 2)
+    by_group = parts_by_item_group(parts[:, :, 1], items, np.array([-1, 0, 0, 1]), 2)
     assert by_group[0] == pytest.approx([sum(first_user[:2]), first_user[2]])
-    assert by_group.sum(axis=1) == pytest.approx(parts[:, :, 2].sum(axis=0), abs=1e-15)
+    assert by_group.sum(axis=1) == pytest.approx(parts[:, :, 1].sum(axis=0), abs=1e-15)
 
 
 def test_bootstrap_intervals_are_those_of_a_mean_and_of_a_ratio():
