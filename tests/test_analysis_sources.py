@@ -69,7 +69,7 @@ def test_lists_of_other_data_a_longer_topk_and_older_cells_are_refused(compared)
     np.savez(table, **kept)
     assert "holds no lists: it is of an older version" in analyse(path, options, [data_path])["missing"]["groups"]
     table.unlink()
-    assert "kept no checkpoint" in analyse(path, options, [data_path])["missing"]["groups"]
+    assert ".npz is missing" in analyse(path, options, [data_path])["missing"]["groups"]
 
 
 def test_a_run_whose_checkpoint_is_gone_keeps_what_its_record_holds(workdir, tiny_keys):

@@ -67,9 +67,8 @@ class Source:
 
     @property
     def table(self) -> Path | None:
-        """Arrays per user of a cell, where the record is one."""
-        path = self.path.with_suffix(".npz")
-        return path if "cell" in self.record and path.is_file() else None
+        """Where the arrays per user of a cell lie; None where the record is no cell's."""
+        return self.path.with_suffix(".npz") if "cell" in self.record else None
 
     def config(self, argv: Sequence[str]) -> Config:
         """Build the run's configuration again; keys that name places are the caller's, as for a checkpoint.
