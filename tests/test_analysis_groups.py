@@ -1,6 +1,7 @@
 """Groups of users and items: known answers, sums, and one run counted again with pandas."""
 
 import json
+import types
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 
 from recbole_hnlm.cli import main
 from recbole_hnlm.config import Config
+from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.evaluator.groups import (
     edge_groups,
     parts_by_item_group,
@@ -17,6 +19,7 @@ from recbole_hnlm.evaluator.groups import (
 )
 from recbole_hnlm.evaluator.statistics import bootstrap_interval
 from recbole_hnlm.experiments.analysis import AnalysisOptions, analyse
+from recbole_hnlm.experiments.analysis.beyond import beyond_accuracy
 from recbole_hnlm.quick_start.api import load_data_and_model
 from recbole_hnlm.quick_start.runner import run
 
@@ -62,15 +65,15 @@ DCG = 1 / np.log2([2, 3, 4])
     ],
 )
 def test_each_rank_contributes_what_the_metric_gains_there(metric, first_user):
-    config = Config("BPR", "ml-100k", config_dict={"topk": [3], "valid_metric": "MRR@3"})
+    config = Config("BPR", "ml-100k", config_dict={"topk": [1, 3], "valid_metric": "MRR@3"})
     parts = rank_contributions(config, ROWS, metric)  # [rank, user, cut-off]
-    assert parts[:, 0, 2] == pytest.approx(first_user)
+    assert parts[:, 0, 1] == pytest.approx(first_user)
     assert parts[:, 2].any() == False  # noqa: E712 - a NumPy truth value
     assert parts[:, 0, 0].sum() == 0.0
     items = np.array([[1, 2, 3], [3, 1, 0], [1, 2, 0]])
-    by_group = parts_by_item_group(parts[:, :, 2], items, np.array([-1, 0, 0, 1]), 2)
+    by_group = parts_by_item_group(parts[:, :, 1], items, np.array([-1, 0, 0, 1]), 2)
     assert by_group[0] == pytest.approx([sum(first_user[:2]), first_user[2]])
-    assert by_group.sum(axis=1) == pytest.approx(parts[:, :, 2].sum(axis=0), abs=1e-15)
+    assert by_group.sum(axis=1) == pytest.approx(parts[:, :, 1].sum(axis=0), abs=1e-15)
 
 
 def test_bootstrap_intervals_are_those_of_a_mean_and_of_a_ratio():
@@ -164,3 +167,25 @@ def test_the_verb_writes_what_the_function_returns(trained, capsys):
         written["overall"]["ndcg@10"]["value"], abs=1e-12
     )
     assert (result.path.parent.parent / folder / "groups.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("metric", "first", "second"),
+    [
+        ("itemcoverage", 1 / 4, 3 / 4),
+        ("giniindex", 0.75, 0.375),  # of how often items are listed: 0, 0, 0, 2, and 0, 1, 1, 2
+        ("averagepopularity", 5.0, (4.0 + 3.0) / 2),
+        ("tailpercentage", 0.0, 0.25),  # the rarest tenth of four items is item 3
+        ("shannonentropy", 0.0, (0.5 * np.log(2) + 2 * 0.25 * np.log(4)) / 3),
+        ("novelty", 0.0, (np.log2(5 / 3) + np.log2(5)) / 4),
+    ],
+)
+def test_what_lists_are_like_by_hand(metric, first, second):
+    """Two users get items (1, 2) and (1, 3) of four items that 5, 3, 1 and 1 of five users have in training."""
+    tokens = (np.array(list("-abcde")), np.array(list("-pqrs")))
+    pairs = [(user, item) for item, count in ((1, 5), (2, 3), (3, 1), (4, 1)) for user in range(1, count + 1)]
+    training = TrainingInteractions(*tokens, *np.array(pairs).T)
+    config = {"topk": [1, 2], "tail_ratio": 0.1}
+    lists = types.SimpleNamespace(items=np.array([[1, 2], [1, 3]]), training=training, config=config)
+    found = beyond_accuracy(lists)
+    assert [found[f"{metric}@1"], found[f"{metric}@2"]] == pytest.approx([first, second], abs=1e-11)

@@ -137,7 +137,7 @@ def fields_of(stopped_folder, name):
 LAST_FIELDS = (
     *("format", "version", "run_id", "model", "dataset", "config", "split_fingerprint", "epoch", "best_epoch", "cur_step"),
     *("best_valid_score", "best_valid_result", "train_loss", "state_dict", "other_parameter", "counters", "optimizers"),
-    *("current_optimizer", "rng", "loader", "false_negative_rates", SEAL),
+    *("current_optimizer", "rng", "loader", "false_negative_rates", "hardness", SEAL),
 )
 
 

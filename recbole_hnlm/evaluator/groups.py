@@ -115,21 +115,21 @@ def rank_contributions(config: Any, rows: NDArray[np.int64], metric: str) -> NDA
         metric: a name that :func:`recbole_hnlm.evaluator.per_user.is_per_user` accepts.
 
     Returns:
-        float64 ``[K, U, K]``: rank, user, cut-off.
+        float64 ``[K, U, C]``: rank, user, and the C cut-offs of ``topk`` in their order.
 
     Raises:
         ValueError: the metric is not 0 for a list without a hit, so that hits do not explain it.
     """
-    length = rows.shape[1] - 1
+    length, columns = rows.shape[1] - 1, [k - 1 for k in config["topk"]]
     kept = rows.copy()
     kept[:, :length] = 0
-    before = value_table(config, kept, metric)
+    before = value_table(config, kept, metric)[:, columns]
     if before.any():
         raise ValueError(f"{metric} is not 0 for lists without a hit, so that it cannot be divided among hits")
     parts = np.zeros((length, *before.shape))
     for rank in range(length):
         kept[:, rank] = rows[:, rank]
-        after = value_table(config, kept, metric)
+        after = value_table(config, kept, metric)[:, columns]
         parts[rank] = after - before
         before = after
     return parts

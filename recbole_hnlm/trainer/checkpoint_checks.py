@@ -39,6 +39,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "rng": (dict,),
     "loader": (dict,),
     "false_negative_rates": (list, _NONE),
+    "hardness": (dict, _NONE),
     SEAL: (str,),
 }
 # All that training wrote. What the digest leaves out is compared with the run (names, split) or taken key by key (config).
@@ -53,7 +54,7 @@ _SEALED = (
         "state_dict",
         "other_parameter",
     ),
-    *("counters", "optimizers", "current_optimizer", "rng", "loader", "false_negative_rates"),
+    *("counters", "optimizers", "current_optimizer", "rng", "loader", "false_negative_rates", "hardness"),
 )
 # Tensors up to this size enter the digest with their numbers, larger ones with type and shape: the archive's own checksums are
 # over all bytes, and the digest is for fields that were changed, lost or swapped.

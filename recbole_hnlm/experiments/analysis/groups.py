@@ -83,9 +83,9 @@ def by_item_popularity(lists: Lists, shares: Sequence[float], resamples: int) ->
     parts: list[NDArray[np.float64]] = []  # [U, G] each
     for metric in lists.metrics:
         contributions = rank_contributions(lists.config, lists.hits, metric)
-        for k in lists.config["topk"]:
+        for place, k in enumerate(lists.config["topk"]):
             names.append(f"{metric}@{k}")
-            parts.append(parts_by_item_group(contributions[:, :, k - 1], lists.items, group_of_item, len(groups)))
+            parts.append(parts_by_item_group(contributions[:, :, place], lists.items, group_of_item, len(groups)))
     table = np.stack(parts, axis=2)  # [U, G, M]
     members = np.arange(len(groups)) == group_of_item[:, None]  # [I, G]
     shares_of_users = (lists.relevant @ members.astype(np.float64)) / lists.hits[:, -1:]  # [U, G]

@@ -71,22 +71,19 @@ def lists_of_cell(source: Source, config: Config, data: LoadedData, training: Tr
         ArtifactError: the arrays are missing, damaged, or of an older version, which kept no lists.
         DataError: the data are not those of the run.
     """
-    if source.table is None:
-        raise ArtifactError(
-            f"{source.path.with_suffix('.npz')} is missing, which holds the lists of the cell; run compare again"
-        )
+    table = source.path.with_suffix(".npz")
+    if not table.is_file():
+        raise ArtifactError(f"{table} is missing, which holds the lists of the cell; run compare again")
     try:
-        with np.load(source.table, allow_pickle=False) as arrays:
+        with np.load(table, allow_pickle=False) as arrays:
             if LISTS not in arrays.files:
-                raise ArtifactError(
-                    f"{source.table} holds no lists: it is of an older version; delete it and run compare again"
-                )
+                raise ArtifactError(f"{table} holds no lists: it is of an older version; delete it and run compare again")
             tokens, items = arrays["users"], arrays[LISTS].astype(np.int64)
     except BROKEN_ARRAY as error:
-        raise ArtifactError(f"{source.table} is corrupt ({error}); delete it and run compare again") from error
+        raise ArtifactError(f"{table} is corrupt ({error}); delete it and run compare again") from error
     longest = max(config["topk"])
     if longest > items.shape[1]:
-        raise ArtifactError(f"topk {longest} asks for more than the {items.shape[1]} items of a list that {source.table} holds")
+        raise ArtifactError(f"topk {longest} asks for more than the {items.shape[1]} items of a list that {table} holds")
     place = {str(token): user for user, token in enumerate(training.user_tokens)}
     users = np.array([place[str(token)] for token in tokens], dtype=np.int64)
     return _checked(_with_hits(users, items[:, :longest], config, training, data), source)

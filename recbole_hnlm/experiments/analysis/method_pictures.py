@@ -43,7 +43,7 @@ def draw_epochs(methods: Methods) -> Any | None:
         axis.set_title(title, fontsize="medium")
         axis.set(xlabel="epoch", ylabel=unit)
         if unit == "%":
-            axis.set_ylim(bottom=0)
+            axis.set_ylim(0, 1.06 * axis.get_ylim()[1])
         axis.xaxis.get_major_locator().set_params(integer=True)
     seeds = max(len(runs) for runs in methods.values())
     return finished(figure, axes, caption(methods, f"means over {seeds} seeds" if seeds > 1 else ""), len(methods))

@@ -39,7 +39,7 @@ NEAREST = (1, 10, 100)
 _TOP = (10, 50, 100)
 _PAIRS = 2000
 _SEED = 0
-_ROWS = 256  # users that are scored at once
+_ROWS = 256  # pairs whose users are scored at once
 
 
 @dataclass(frozen=True)
@@ -115,15 +115,19 @@ def semantic_negatives(sample: SampledPairs, model: Any | None) -> dict[str, Any
         See docs/analysis.md.
     """
     held_out = _held_out(sample)
-    ranks = None if model is None else _ranks(sample, model)
-    near = {str(count): _placed(sample, sample.nearest[:, :count].astype(np.int64), held_out, ranks) for count in NEAREST}
+    items = np.column_stack([sample.nearest, sample.random_items]).astype(np.int64)  # [n, 101]
+    ranks = None if model is None else _ranks(sample, model, items)
+
+    def placed(columns: slice) -> dict[str, Any]:
+        return _placed(sample.users, items[:, columns], held_out, None if ranks is None else ranks[:, columns])
+
     return {
         "pairs": len(sample.users),
         "pairs_with_vector": sample.total,
         "training_pairs": len(sample.training),
         "items": sample.training.n_items - 1,
-        "nearest": near,
-        "random": _placed(sample, sample.random_items[:, None], held_out, ranks),
+        "nearest": {str(count): placed(slice(count)) for count in NEAREST},
+        "random": placed(slice(-1, None)),
     }
 
 
@@ -134,36 +138,35 @@ def _held_out(sample: SampledPairs) -> PairSet:
 
 
 def _placed(
-    sample: SampledPairs, items: NDArray[np.int64], held_out: PairSet, ranks: NDArray[np.float32] | None
+    users: NDArray[np.int64], items: NDArray[np.int64], held_out: PairSet, ranks: NDArray[np.float64] | None
 ) -> dict[str, Any]:
-    """Describe items ``[n, S]`` of the pairs; 0 is no item."""
+    """Describe items ``[n, S]`` of the pairs' users ``[n]`` and their ranks ``[n, S]``; 0 is no item."""
     there = items > 0
-    liked = held_out.contains(torch.from_numpy(sample.users)[:, None], torch.from_numpy(items)).numpy() & there
+    liked = held_out.contains(torch.from_numpy(users)[:, None], torch.from_numpy(items)).numpy() & there
     found: dict[str, Any] = {"held_out_share": float(liked.sum() / max(there.sum(), 1)), "model_rank": None, "model_top": None}
     if ranks is not None:
-        own = np.take_along_axis(ranks, items, axis=1)[there].astype(np.float64)
+        own = ranks[there]
         found["model_rank"] = described(own)
         found["model_top"] = {str(k): float((own <= k).mean()) if len(own) else None for k in _TOP}
     return found
 
 
 @torch.no_grad()
-def _ranks(sample: SampledPairs, model: Any) -> NDArray[np.float32]:
-    """Rank all items that are new to the user by the trained model, from 1; equal scores share their mean rank. ``[n, I]``."""
+def _ranks(sample: SampledPairs, model: Any, items: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the trained model's rank of items ``[n, S]`` among all that are new to the user, from 1; ties share theirs."""
     dataset = sample.data.train._dataset
     owned = pair_matrix(sample.training.users, sample.training.items, (sample.training.n_users, sample.training.n_items))
-    distinct, place = np.unique(sample.users, return_inverse=True)
-    tables = []
+    found = np.zeros(items.shape)
     model.eval()
-    for start in range(0, len(distinct), _ROWS):
-        users = distinct[start : start + _ROWS]
+    for start in range(0, len(items), _ROWS):
+        block = slice(start, start + _ROWS)
+        users = sample.users[block]
         asked = dataset.join(Interaction({dataset.uid_field: torch.from_numpy(users)})).to(sample.config["device"])
         scores = model.full_sort_predict(asked).view(len(users), -1).float().cpu().numpy().copy()
         scores[:, 0] = -np.inf
         scores[owned[users].nonzero()] = -np.inf
-        tables.append(rankdata(-scores, axis=1).astype(np.float32))
-    ranks: NDArray[np.float32] = np.concatenate(tables)[place]
-    return ranks
+        found[block] = np.take_along_axis(rankdata(-scores, axis=1), items[block], axis=1)
+    return found
 
 
 def semantic_shift(sample: SampledPairs, model: Any | None) -> dict[str, Any]:

@@ -60,15 +60,15 @@ class Source:
 
     @property
     def checkpoint(self) -> Path | None:
-        """The best model, where the record names one that is there, as a path or beside the folder of results."""
+        """The best model, where the record's path leads to it from here, or from the folder that the run was started in."""
         named = self.record.get("checkpoint")
-        return Path(named) if named and Path(named).is_file() else None
+        places = [Path(named), self.path.parent.parent / named] if isinstance(named, str) else []
+        return next((place for place in places if place.is_file()), None)
 
     @property
     def table(self) -> Path | None:
-        """Arrays per user of a cell, where the record is one."""
-        path = self.path.with_suffix(".npz")
-        return path if "cell" in self.record and path.is_file() else None
+        """Where the arrays per user of a cell lie; None where the record is no cell's."""
+        return self.path.with_suffix(".npz") if "cell" in self.record else None
 
     def config(self, argv: Sequence[str]) -> Config:
         """Build the run's configuration again; keys that name places are the caller's, as for a checkpoint.
