@@ -368,6 +368,12 @@ def test_sample_users_come_from_the_runs_own_data_and_model(workdir, tiny_keys, 
     text = (workdir / "page.html").read_text(encoding="utf-8")
     assert text.count('<details class="person"') == 4
     assert "BPR recommends" in text
+    # Lists that a comparison kept take the place of the model's own: here every user gets items 1 and 2, in ids of the data.
+    users = [person.name for person in samples.people]
+    kept = {"A": (users, np.tile(np.array([[1, 2, 0]], dtype=np.int32), (3, 1))), "B": ([], np.zeros((0, 3), dtype=np.int32))}
+    for person in gather_samples(result.record, SampleOptions(3, place), kept).people:
+        first, second = person.lists[2:]
+        assert (first.title, len(first.items), second.title, second.items) == ("A recommends", 2, "B recommends", [])
     missing = gather_samples(result.record, SampleOptions(3, {"data_path": "nowhere"}))
     assert not missing.people
     assert "could not be loaded" in missing.missing[0]
