@@ -251,7 +251,12 @@ def test_analyses_are_shown_where_they_lie_beside_the_result(tmp_path):
         "run_id": file.stem,
         "label": "HNLMLightGCN + dns",
         "groups": {"users": {"groups": groups}, "items": None},
-        "training": {"hardness": [-0.5, -0.4]},
+        "training": {"hardness": {"difference": [-0.5, None, -0.4], "gradient": None, "gradient_share": [0.9, 0.8, 0.7]}},
+        "semantic_negatives": {
+            "nearest": {"1": {"held_out_share": 0.0125, "model_rank": {"median": 77.0}, "model_top": {"10": 0.25}}},
+            "random": {"held_out_share": 0.001, "model_rank": None, "model_top": None},
+        },
+        "semantic_shift": {"distributions": {"negative_positive": {"mean": 0.3, "q05": -0.1, "q95": 0.6}}},
         "beyond_accuracy": {"itemcoverage@10": 0.25},
         "missing": {"shift": "no vectors were kept"},
     }
@@ -260,7 +265,17 @@ def test_analyses_are_shown_where_they_lie_beside_the_result(tmp_path):
     (folder / "analysis.json").write_text(json.dumps(analysis))
     text = build_report(file, NO_USERS)
     assert "recbole-hnlm analyse" not in text
-    for expected in ("By activity of users, NDCG@10", "6+", "0.2000", "Hardness", "itemcoverage@10", "no vectors were kept"):
+    for expected in (
+        "By activity of users, NDCG@10",
+        "6+",
+        "0.2000",
+        "Hardness",
+        "Triples that teach",
+        "itemcoverage@10",
+        "no vectors were kept",
+    ):
+        assert expected in text
+    for expected in ("Semantic shift", "1.250 %", ">77<", "25.00 %", "0.100 %"):
         assert expected in text
     (folder / "analysis.json").write_text(json.dumps({**analysis, "run_id": "another"}))
     with pytest.raises(ArtifactError, match="is no analysis of"):
@@ -368,6 +383,12 @@ def test_sample_users_come_from_the_runs_own_data_and_model(workdir, tiny_keys, 
     text = (workdir / "page.html").read_text(encoding="utf-8")
     assert text.count('<details class="person"') == 4
     assert "BPR recommends" in text
+    # Lists that a comparison kept take the place of the model's own: here every user gets items 1 and 2, in ids of the data.
+    users = [person.name for person in samples.people]
+    kept = {"A": (users, np.tile(np.array([[1, 2, 0]], dtype=np.int32), (3, 1))), "B": ([], np.zeros((0, 3), dtype=np.int32))}
+    for person in gather_samples(result.record, SampleOptions(3, place), kept).people:
+        first, second = person.lists[2:]
+        assert (first.title, len(first.items), second.title, second.items) == ("A recommends", 2, "B recommends", [])
     missing = gather_samples(result.record, SampleOptions(3, {"data_path": "nowhere"}))
     assert not missing.people
     assert "could not be loaded" in missing.missing[0]

@@ -29,6 +29,15 @@ _SIDES = {
         "What the hits on items of a group add, per share of what was to be found there. Below each group: that share.",
     ),
 }
+_TOPS = (10, 50, 100)
+_HARDNESS = {
+    "difference": (
+        "Hardness",
+        "negative minus positive",
+        "Score of the chosen negative less that of the positive, mean over training triples: the higher, the harder.",
+    ),
+    "gradient_share": ("Triples that teach", "share of triples", "Training triples with a gradient of at least .01."),
+}
 _LISTS = {
     "itemcoverage": "share of the items that anybody is recommended",
     "giniindex": "0: all items equally often, 1: one alone",
@@ -59,11 +68,15 @@ def analysis_sections(
     if colours is not None:
         by_label = {label: by_label[label] for label in colours if label in by_label}
     places = colours or dict.fromkeys(by_label, 0)
-    drawn = [*(_group_plot(by_label, side, metric, places) for side in _SIDES), _hardness(by_label, places)]
-    plots = [plot for plot in drawn if plot is not None]
+    drawn = [
+        *(_group_plot(by_label, side, metric, places) for side in _SIDES),
+        *(_over_epochs(by_label, part, places) for part in _HARDNESS),
+    ]
+    shifts, nearest = _semantic(by_label, places)
+    plots = [*(plot for plot in drawn if plot is not None), *shifts]
     blocks: list[Block] = [Plots(plots)] if plots else []
     blocks += [table for side in _SIDES if (table := _group_table(by_label, side, metric)) is not None]
-    blocks += _lists(by_label)
+    blocks += [*nearest, *_lists(by_label)]
     reasons = dict.fromkeys(str(reason) for analysis in analyses for reason in (analysis.get("missing") or {}).values())
     blocks += [Note(f"Not analysed: {reason}") for reason in reasons]
     lead = "Means over seeds; whiskers are 95 % bootstrap intervals over users, averaged over seeds." if plots else ""
@@ -133,24 +146,51 @@ def _group_table(by_label: Mapping[str, Sequence[Analysis]], side: str, metric: 
     return Table(f"{_SIDES[side][0]}, {metric_name(metric)}", columns, rows)
 
 
-def _hardness(by_label: Mapping[str, Sequence[Analysis]], places: Mapping[str, int]) -> Plot | None:
+def _over_epochs(by_label: Mapping[str, Sequence[Analysis]], part: str, places: Mapping[str, int]) -> Plot | None:
+    """Draw a part of ``training.hardness`` over epochs."""
     lines = []
     for label, analyses in by_label.items():
-        found = [(analysis.get("training") or {}).get("hardness") for analysis in analyses]
-        series = [
-            [(float(epoch), float(value)) for epoch, value in enumerate(each or (), start=1)]
-            for each in found
-            if _are_numbers(each)
-        ]
-        lines.append(Curve(label, series))
-    caption = "Score of the chosen negative less that of the positive, mean over training triples: the higher, the harder."
-    return curves(
-        "hardness", "Hardness", "negative minus positive", lines, caption, colours=[places[line.name] for line in lines]
-    )
+        found = [((analysis.get("training") or {}).get("hardness") or {}).get(part) or [] for analysis in analyses]
+        points = [[(float(epoch), value) for epoch, value in enumerate(each, start=1) if value is not None] for each in found]
+        lines.append(Curve(label, points))
+    title, ylabel, caption = _HARDNESS[part]
+    return curves(f"hardness-{part}", title, ylabel, lines, caption, colours=[places[line.name] for line in lines])
 
 
-def _are_numbers(values: Any) -> bool:
-    return isinstance(values, list) and all(isinstance(value, (int, float)) for value in values)
+def _semantic(by_label: Mapping[str, Sequence[Analysis]], places: Mapping[str, int]) -> tuple[list[Plot], list[Table]]:
+    """Show where the LLM's vectors lie, of the first seed of each method that has any."""
+    first = {label: analyses[0] for label, analyses in by_label.items()}
+    shifts = {
+        label: found for label, each in first.items() if (found := (each.get("semantic_shift") or {}).get("distributions"))
+    }
+    names = list(dict.fromkeys(name for found in shifts.values() for name, each in found.items() if each))
+    lines = []
+    for label, found in shifts.items():
+        described = [found.get(name) or {} for name in names]
+        lines.append((label, places[label], [tuple(each.get(part) for part in ("mean", "q05", "q95")) for each in described]))
+    caption = "Cosines between hard negatives (z), items and users: means, whiskers from the 5 % to the 95 % quantile."
+    shown = [name.replace("_", "\n") for name in names]
+    plots = [grouped("shift", "Semantic shift", "cosine", shown, lines, caption, wide=True)] if names else []
+    tables = [_nearest_table(label, found) for label, each in first.items() if (found := each.get("semantic_negatives"))]
+    return plots, tables
+
+
+def _nearest_table(label: str, found: Mapping[str, Any]) -> Table:
+    entries = {
+        **{f"nearest {count}": each for count, each in (found.get("nearest") or {}).items()},
+        "random": found.get("random"),
+    }
+    rows = []
+    for name, entry in ((name, entry or {}) for name, entry in entries.items()):
+        rank, top = entry.get("model_rank") or {}, entry.get("model_top") or {}
+        share = entry.get("held_out_share")
+        cells = [Cell("n/a" if share is None else f"{100 * share:.3f} %", sort=share), Cell(number(rank.get("median"), 0))]
+        rows.append(
+            [Cell(name), *cells, *(Cell("n/a" if (k := top.get(str(at))) is None else f"{100 * k:.2f} %") for at in _TOPS)]
+        )
+    columns = [Column("real items"), Column("held-out positives", is_number=True), Column("median rank", is_number=True)]
+    columns += [Column(f"in the model's first {at}", is_number=True) for at in _TOPS]
+    return Table(f"Real items nearest to the LLM's hard negatives, {label}", columns, rows)
 
 
 def _lists(by_label: Mapping[str, Sequence[Analysis]]) -> list[Block]:

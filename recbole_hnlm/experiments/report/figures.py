@@ -231,7 +231,14 @@ def cost_plot(  # noqa: PLR0917 - what a plot says, in reading order
 
 
 def grouped(  # noqa: PLR0917 - what a plot says, in reading order
-    name: str, title: str, ylabel: str, groups: Sequence[str], lines: Sequence[tuple[str, int, Sequence[Any]]], caption: str
+    name: str,
+    title: str,
+    ylabel: str,
+    groups: Sequence[str],
+    lines: Sequence[tuple[str, int, Sequence[Any]]],
+    caption: str,
+    *,
+    wide: bool = False,
 ) -> Plot:
     """Draw a value by group: a point for each method, with its interval where there is one.
 
@@ -242,9 +249,10 @@ def grouped(  # noqa: PLR0917 - what a plot says, in reading order
         groups: names, from left to right.
         lines: name, place of the colour, and (value, low, high) for each group, with None where unknown.
         caption: what to look at.
+        wide: over the whole width.
     """
     with style():
-        figure = new_figure(5.4, 3.3)
+        figure = new_figure(9.6 if wide else 5.4, 3.3)
         axis: Any = figure.subplots()
         for number, (label, place, values) in enumerate(lines):
             shift = 0.5 * ((number + 0.5) / len(lines) - 0.5) if len(lines) > 1 else 0.0
@@ -258,12 +266,13 @@ def grouped(  # noqa: PLR0917 - what a plot says, in reading order
             )
         axis.set_xticks(range(len(groups)), [_short(group, 22) for group in groups])
         axis.set_xlim(-0.6, len(groups) - 0.4)
-        axis.set_ylim(bottom=0)
+        if all(each[0] is None or each[0] >= 0 for _, _, values in lines for each in values):
+            axis.set_ylim(bottom=0)
         axis.set_ylabel(ylabel)
         axis.grid(visible=False, axis="x")
         if len(lines) > 1:
             axis.legend(fontsize="small", loc="best")
-    return Plot(title, inline_svg(figure, name, f"{title}. {caption}"), caption)
+    return Plot(title, inline_svg(figure, name, f"{title}. {caption}"), caption, wide)
 
 
 def scores_by_trial(trials: Sequence[tuple[int, float, bool]], metric: str, bigger: bool, chosen: int) -> Plot | None:

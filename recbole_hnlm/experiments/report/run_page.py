@@ -72,16 +72,12 @@ def _verdict(record: dict[str, Any]) -> str:
     metric, test, valid = _main_metric(record), record["test_result"], record.get("best_valid_result") or {}
     if not test and not valid:
         return f"{record['model']} was trained on {record['dataset']} and never evaluated."
-    name = metric_name(metric)
-    found = (
-        f"{name} {test[metric]:.4f} on the test split"
-        if test
-        else f"{name} {valid[metric]:.4f} on validation; the test split was not read"
-    )
+    name, value, split = metric_name(metric), (test or valid)[metric], "test" if test else "validation"
     after = f", {valid[metric]:.4f} on validation" if test and valid and metric in valid else ""
     best, epochs = record.get("best_epoch"), record.get("epochs") or 0
     when = f", with the model of epoch {best + 1} of {epochs}" if best is not None and epochs else ""
-    return f"{record['model']} reaches {found} of {record['dataset']}{after}{when}."
+    unread = "" if test else "; the test split was not read"
+    return f"{record['model']} reaches {name} {value:.4f} on the {split} split of {record['dataset']}{after}{when}{unread}."
 
 
 def _tiles(record: dict[str, Any]) -> list[Tile]:
