@@ -158,7 +158,9 @@ def test_the_verb_writes_what_the_function_returns(trained, capsys):
     argv = ["analyse", str(result.path), "--out=out", "--bootstrap=20", "--user_groups=8", data_path, "--show_progress=False"]
     assert main(argv) == 0
     folder = f"out/{result.run_id}"
-    assert capsys.readouterr().out == f"analysis: {folder}/analysis.json\n"
+    missing, written_to = capsys.readouterr().out.splitlines()
+    assert missing.startswith(f"{result.run_id}: no semantic_negatives, semantic_shift: these settings use no hard negatives")
+    assert written_to == f"analysis: {folder}/analysis.json"
     written = json.loads((result.path.parent.parent / folder / "analysis.json").read_text())
     assert written == analyse(result.path, AnalysisOptions((8,), (0.5, 0.8), 20), [data_path])
     table = pd.read_csv(f"{folder}/groups.csv")

@@ -242,5 +242,5 @@ def test_a_table_appears_whole_or_not_at_all(tmp_path):
     assert not list(tmp_path.iterdir())
     with pytest.raises(ConfigError, match="expected one of"), row_writer(tmp_path / "a.tsv", {"n": int}):
         pass
-    with pytest.raises(ArtifactError, match="cannot write"), row_writer("/proc/none/a.csv", {"n": int}):
+    with pytest.raises(ArtifactError, match="cannot be written"), row_writer("/proc/none/a.csv", {"n": int}):
         pass
