@@ -178,7 +178,7 @@ def _main_table(comparison: ComparisonInput, colours: dict[str, int]) -> Table:
     columns = [
         Column("method"),
         Column(metric_name(metric), is_number=True, help="mean over users and seeds ± standard deviation over seeds"),
-        Column("against the reference", is_number=True),
+        Column("vs. reference", is_number=True, help="difference of the means, with the test over users"),
         Column("", help="mean and standard deviation on a common axis"),
         Column("s / epoch", is_number=True, help="median seconds of an epoch, without validation"),
         *(
