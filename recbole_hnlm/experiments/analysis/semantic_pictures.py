@@ -68,9 +68,9 @@ def draw_shift(methods: Methods) -> Any | None:
                 axis.stairs(shares, edges, color=COLOURS[place], ls=style, lw=1.6, label=f"{label}, {when}")
         axis.set_title("model's space: cosines before and after training", fontsize="medium")
     for axis in axes:
-        top = 1.45 * axis.get_ylim()[1]  # room for the legend above the curves
+        top = (1.45 if axis is axes[0] else 1.65) * axis.get_ylim()[1]  # room for the legend above the curves
         axis.set(xlabel="cosine", ylabel="% of pairs", xlim=(-1, 1), xticks=[-1, -0.5, 0, 0.5, 1], ylim=(0, top))
-        axis.legend(fontsize="small", frameon=False, loc="upper left", ncols=1 if axis is axes[0] else 2)
+        axis.legend(fontsize="small", frameon=False, loc="upper left")
     return finished(figure, axes, caption(methods, f"{found['negative_positive']['n']:,} pairs"), 1)
 
 
