@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
 
+    from typing_extensions import Self
+
     from recbole_hnlm.data.store import VectorStore
     from recbole_hnlm.data.store_format import StoreKind
     from recbole_hnlm.data.text_encoder import TextEncoder
@@ -51,7 +53,7 @@ class StageSession:
         self._owns_backend = backend is None
         self._cache: ReplyCache | None = None
 
-    def __enter__(self) -> StageSession:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
