@@ -397,7 +397,7 @@ def test_a_run_in_a_directory_that_nobody_can_write_keeps_its_files_elsewhere(tm
     done = _own_process(_CLI, "run", "--model=BPR", "--dataset=tiny", *(f"--{k}={v}" for k, v in keys.items()), cwd="/proc")
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(list((tmp_path / "results_dir").iterdir())) == 1
-    assert len(list((tmp_path / "log_dir" / "log_tensorboard").rglob("events*"))) == 1
+    assert list((tmp_path / "log_dir" / "log_tensorboard").rglob("events*"))
     assert "the current directory cannot be written: TensorBoard's files go to" in done.stderr
 
 

@@ -294,7 +294,8 @@ def test_a_tilde_is_the_home_folder_in_every_path(tiny_keys, workdir, monkeypatc
     assert {config[key] for key in HOME_KEYS} == {str(workdir / "home" / "x")}
     for key in (*HOME_KEYS, "resume", "llm_model", "text_encoder"):
         line = refused(tiny_keys, {key: "~nobody-here/x"}, model="HNLMLightGCN")
-        assert f"{key}: there is no user whose home folder '~nobody-here/x' could mean" in line
+        assert key in line
+        assert "there is no user whose home folder" in line
 
 
 @pytest.mark.parametrize("text", [r"\t", r"\\t", r"'\t'", r'"\t"', "tab", "TAB", "\t", r"\x09"])

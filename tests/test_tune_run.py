@@ -103,7 +103,7 @@ def test_a_search_from_end_to_end(workdir, command, capsys, monkeypatch):
         (["--trials=0"], "error: trials: expected at least 1, got 0"),
         (["--jobs=0"], "error: jobs: expected at least 1, got 0"),
         (["--seeds=x"], "error: seeds: expected a number"),
-        (["--params_file=no.test"], "error: params_file no.test cannot be read"),
+        (["--params_file=no.test"], "error: params_file no.test does not exist"),
         (["--resume=x"], "error: leave out --resume: a search makes its own runs"),
         (["--learning_rat=1"], "unknown key learning_rat; the nearest valid one is learning_rate"),
         (["--storage=x"], "error: storage: expected a URL"),

@@ -115,7 +115,7 @@ def test_a_line_that_cannot_be_read_is_named_by_its_number(line, message):
 
 
 def test_files_that_cannot_be_read_are_one_line(tmp_path):
-    with pytest.raises(ConfigError, match=r"params_file .* cannot be read"):
+    with pytest.raises(ConfigError, match=r"params_file .* does not exist"):
         read_space_file(tmp_path / "none.test")
     (tmp_path / "empty.test").write_text("# nothing\n")
     with pytest.raises(ConfigError, match="no key to tune"):

@@ -136,7 +136,8 @@ def check_paths(config: Mapping[str, Any], data: Path) -> list[str]:
         if key in given and not given[key].strip()
     ]
     checkpoints = [(given["resume"], "resume: checkpoint", "a .last.pth file that a run wrote")] if "resume" in given else []
-    fused = [str(entry) for entry in config.get("fuse_with") or () if is_checkpoint(str(entry))]
+    fused = config.get("fuse_with")
+    fused = [entry for entry in fused if isinstance(entry, str) and is_checkpoint(entry)] if isinstance(fused, list) else []
     checkpoints += [(path, "fuse_with: checkpoint", "a .pth file that a run wrote") for path in fused]
     for path, what, expected in checkpoints:
         try:
