@@ -167,9 +167,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(workdir, t
 
 def test_folders_that_cannot_be_made_are_reported_before_training(workdir, tiny_keys):
     (workdir / "results").write_text("a file")
-    with pytest.raises(
-        ArtifactError, match=r"results_dir results cannot be a folder: results is a file; choose a folder that can be written"
-    ):
+    with pytest.raises(ArtifactError, match="results_dir results cannot be a folder: results is a file; choose"):
         run(Config("BPR", "tiny", config_dict=tiny_keys))
     assert not (workdir / "saved").exists()
 

@@ -45,7 +45,7 @@ def build_model(config: Config, train_data: Any) -> Any:
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     model_class = on_current_scipy(config.model_class)
     if is_fused(config.settings):
-        model_class = fused_ranking(model_class)  # type: ignore[arg-type] # mypy: classes are hashable
+        model_class = fused_ranking(model_class)
     with naming_missing_packages(config["model"]), naming_wrong_keys(config):
         return model_class(config, train_data._dataset).to(config["device"])
 

@@ -76,4 +76,4 @@ def with_own_graph(model_class: type[Any]) -> type[Any]:
 
 def on_current_scipy(model_class: Any) -> Any:
     """Return the class to build: RecBole's own where SciPy still has what it calls, else :func:`with_own_graph`."""
-    return model_class if hasattr(sp.dok_matrix, _REMOVED) else with_own_graph(model_class)  # type: ignore[arg-type] # mypy: classes are hashable
+    return model_class if hasattr(sp.dok_matrix, _REMOVED) else with_own_graph(model_class)
