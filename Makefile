@@ -92,7 +92,7 @@ reproduce: $(RUN_STAMP)  ## Tune and train every method on every dataset alike, 
 	  $(PY) -m recbole_hnlm compare --dataset=$$dataset $(if $(DATA),--data_path="$(DATA)") --rows=$(ROWS) --tune=shipped --trials=$(TRIALS) \
 	    --seeds=$(SEEDS) --topk=10,20 --metrics=Recall,NDCG,TailPercentage --valid_metric=NDCG@20 --out=comparison/$$dataset $(ARGS) || exit $$?; \
 	done
-	@$(PY) tools/main_table.py $(DATASETS:%=comparison/%) --ours="HNLM default" --out=results/main.md \
+	@$(PY) tools/main_table.py $(DATASETS:%=comparison/%) --ours="HNLM, fused" --out=results/main.md \
 	  --command='make reproduce TRIALS=$(TRIALS) SEEDS=$(SEEDS) DATA=<folder of datasets>'
 
 docs: $(DOCS_STAMP)  ## Build the documentation into docs/_build/html

@@ -1,6 +1,7 @@
 """Rows of a comparison that have a name and keys of their own."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -92,6 +93,19 @@ def test_a_row_that_two_files_have_is_refused(tmp_path):
         (tmp_path / f"{name}.yaml").write_text("x: {model: BPR}\n")
     with pytest.raises(ConfigError, match=r"two\.yaml: the row 'x' is in another file"):
         read_rows([str(tmp_path / "one.yaml"), str(tmp_path / "two.yaml")])
+
+
+def test_the_rows_of_the_published_table_are_rows_of_different_settings(workdir, tiny_keys):
+    files = sorted((Path(__file__).parent.parent / "properties" / "reproduce").glob("*.yaml"))
+    keys = {key: value for key, value in tiny_keys.items() if key not in {"learning_rate", "epochs"}}
+    argv = tuple(f"--{key}={value}" for key, value in keys.items())
+    request = PlanRequest((), ("uniform",), "1", False, "tiny", (), argv, rows=read_rows([str(file) for file in files]))
+    roles = {cell.method.label: cell.method.role for cell in make_plan(request)}
+    assert len(roles) == len(request.rows) > 50
+    assert {name: roles[name] for name in ("EASE", "EASE, kernel", "HNLM text route", "HNLM, fused", "softmax and L3AE")} == {
+        **{"EASE": "baseline", "EASE, kernel": "rival", "softmax and L3AE": "rival"},
+        **{"HNLM text route": "hnlm", "HNLM, fused": "hnlm"},
+    }
 
 
 def test_a_row_that_has_the_label_of_another_is_refused():

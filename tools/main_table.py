@@ -1,6 +1,6 @@
 """The published table: finished comparisons of several datasets on one page.
 
-python tools/main_table.py comparison/ml-100k comparison/amazon-toys --ours="HNLM default" --out=results/main.md
+python tools/main_table.py comparison/ml-100k comparison/amazon-toys --ours="HNLM, fused" --out=results/main.md
 """
 
 from __future__ import annotations
