@@ -98,7 +98,7 @@ def _own_keys(model: str | type[Any], sampler: Any) -> set[str]:
 
 def _names(fuse_with: Any) -> list[str]:
     """Return the models that a value of ``fuse_with``, in any of its forms, names."""
-    entries = fuse_with.split(",") if isinstance(fuse_with, str) else fuse_with or ()
+    entries = fuse_with.split(",") if isinstance(fuse_with, str) else fuse_with if isinstance(fuse_with, list | tuple) else ()
     return [str(entry).strip() for entry in entries if not is_checkpoint(str(entry).strip())]
 
 
