@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from recbole_hnlm.config import Config
 
-__all__ = ["Method", "Role", "metrics_of", "model_name", "parse_seeds", "read_rows", "resolve_methods", "role_of"]
+__all__ = ["Method", "Role", "metrics_of", "parse_seeds", "read_rows", "resolve_methods", "role_of"]
 
 Role = Literal["baseline", "rival", "hnlm"]
 
@@ -98,11 +98,6 @@ def parse_seeds(text: str, first: int) -> list[int]:
     return numbers
 
 
-def model_name(entry: str) -> str:
-    """Return the model of an entry of ``--models``: ``HNLMLightGCN`` of ``HNLMLightGCN:dns``."""
-    return entry.partition(":")[0]
-
-
 def read_rows(paths: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Read rows with names, ``NAME: {model: M, negative_sampler: S, KEY: VALUE, ...}``.
 
@@ -162,7 +157,7 @@ def _named(name: str, keys: Mapping[str, Any]) -> Method:
 
 
 def _unnamed(models: Sequence[str], samplers: Sequence[str]) -> list[Method]:
-    _check_names("models", [model_name(entry) for entry in models])
+    _check_names("models", [entry.partition(":")[0] for entry in models])
     _check_names("negative_samplers", samplers)
     methods: list[Method] = []
     for entry in models:

@@ -74,8 +74,7 @@ class _Frame(NamedTuple):
 
 def _frame(request: PlanRequest) -> _Frame:
     methods = request.methods()
-    names = list(dict.fromkeys(method.model for method in methods))
-    shared, scoped = _scoped_keys(request.argv, names)
+    shared, scoped = _scoped_keys(request.argv, _models(methods))
     grid = _grid(request, methods)
     own = ["model", "dataset", "negative_sampler", "resume", *(["seed"] if "," in request.seeds else [])]
     taken = [key for key in own if key in shared]
@@ -132,7 +131,12 @@ def _check_own_keys(label: str, keys: Mapping[str, Any], config: Config) -> None
 
 def _grid(request: PlanRequest, methods: Sequence[Method]) -> list[GridKey]:
     samplers = dict.fromkeys(method.sampler for method in methods if method.sampler is not None)
-    return parse_grid(request.grid, list(dict.fromkeys(method.model for method in methods)), list(samplers))
+    return parse_grid(request.grid, _models(methods), list(samplers))
+
+
+def _models(methods: Sequence[Method]) -> list[str]:
+    """Return the models of rows, each once: what may scope a key."""
+    return list(dict.fromkeys(method.model for method in methods))
 
 
 def grid_of(request: PlanRequest) -> list[GridKey]:
