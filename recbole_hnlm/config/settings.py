@@ -17,7 +17,7 @@ from recbole_hnlm.config.needs import SemanticNeeds
 from recbole_hnlm.config.sections.evaluation import EvaluationKeys
 from recbole_hnlm.config.sections.files import DataKeys, FileKeys
 from recbole_hnlm.config.sections.finetune import FinetuneKeys, TeacherKeys
-from recbole_hnlm.config.sections.llm import LLMKeys, PromptKeys
+from recbole_hnlm.config.sections.llm import EMBEDDED_MODEL, LLMKeys, PromptKeys
 from recbole_hnlm.config.sections.loss import LossKeys
 from recbole_hnlm.config.sections.negatives import NegativeKeys
 from recbole_hnlm.config.sections.texts import TextKeys, VectorKeys
@@ -42,6 +42,8 @@ __all__ = [
 
 ASKED_OF_LLM = Affects.LLM | Affects.REPLIES | Affects.TEACHER | Affects.QUERY | Affects.ADAPTER
 """What takes the LLM's time: replies, fine-tuning (after its teacher), and vectors that the fine-tuned LLM emits."""
+
+_EMBEDDED_MODEL_USERS = 150  # about 450 prompts: two to three minutes of two cores without bfloat16
 
 
 # The last base comes first in the documented order.
@@ -183,6 +185,24 @@ class HNLMSettings(
         """Whether real items near z_ui join the candidates."""
         wanted = self.semantic_candidates > 0 and self.reads_chosen_negative
         return self._needs.pairs and self.negative_route == "finetuned" and wanted
+
+    @property
+    def n_semantic_users(self) -> int | None:
+        """Users who get semantic negatives; None means every user.
+
+        ``auto`` asks the embedded LLM about a sample: its negatives add nothing that could be measured (docs/llm-negatives.md),
+        while a first run on a CPU waits for each of its replies.
+        """
+        if self.semantic_users != "auto":
+            return self.semantic_users
+        embedded = self.llm_backend == "transformers" and self.llm_model == EMBEDDED_MODEL
+        return _EMBEDDED_MODEL_USERS if embedded and self.negative_route == "text" else None
+
+    @property
+    def profiles_are_for_all(self) -> bool:
+        """Whether every item with text and every user gets a profile, rather than those of pairs with a semantic negative."""
+        sources = [self.alignment_source, *([] if self.text_score == "none" else [self.text_score_source])]
+        return self.profile_items == "all" or "profile" in sources or self.negative_route == "finetuned"
 
     @property
     def uses_pair_vectors(self) -> bool:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from recbole_hnlm.llm.embedded import EMBEDDED_MODEL
+from recbole_hnlm.config.sections.llm import EMBEDDED_MODEL
 from recbole_hnlm.llm.factory import load_backend
 from recbole_hnlm.llm.protocol import Decoding
 from recbole_hnlm.utils.errors import BackendError, ConfigError

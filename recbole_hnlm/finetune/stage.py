@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recbole_hnlm.config.sections.llm import EMBEDDED_MODEL
 from recbole_hnlm.finetune.evaluation import choose_heldout_users
-from recbole_hnlm.llm.embedded import EMBEDDED_MODEL
 from recbole_hnlm.stages.planning import StagePlan
 from recbole_hnlm.stages.report import StageCounts
 

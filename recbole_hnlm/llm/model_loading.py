@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError
 
+from recbole_hnlm.config.sections.llm import EMBEDDED_MODEL
 from recbole_hnlm.llm.attention import GROUPED_ATTENTION, register
-from recbole_hnlm.llm.embedded import EMBEDDED_MODEL, embedded_folder, embedded_revision, embedded_tokenizer_source
+from recbole_hnlm.llm.embedded import embedded_folder, embedded_revision, embedded_tokenizer_source
 from recbole_hnlm.llm.protocol import ModelIdentity
 from recbole_hnlm.llm.sharding import fsdp_requested
 from recbole_hnlm.utils.errors import BackendError, MissingDependencyError

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
     from recbole_hnlm.data.training import TrainingInteractions
 
-__all__ = ["choose_rows"]
+__all__ = ["choose_rows", "rows_of_chosen_users"]
+
+
+def _salt(purpose: str, seed: int) -> bytes:
+    """What tells the hashes of one choice from those of another."""
+    return hashlib.blake2b(f"{purpose}:{seed}".encode(), digest_size=16).digest()
 
 
 def _token_hashes(tokens: Sequence[str], salt: bytes) -> NDArray[np.uint64]:
@@ -53,7 +58,7 @@ def choose_rows(
     Returns:
         Indices of training rows, int64, grouped by ascending internal user id and in the order of choice within a user.
     """
-    salt = hashlib.blake2b(f"{purpose}:{seed}".encode(), digest_size=16).digest()
+    salt = _salt(purpose, seed)
     user_hashes = _token_hashes(list(training.user_tokens), salt)
     item_hashes = _token_hashes(list(training.item_tokens), salt[::-1])
     ranks = mix64(mix64(user_hashes)[training.users] ^ item_hashes[training.items])
@@ -68,3 +73,24 @@ def choose_rows(
     users = training.users[order]
     starts = np.searchsorted(users, users)  # first place of each row's user
     return order[np.arange(len(order)) - starts < per_user]
+
+
+def rows_of_chosen_users(
+    training: TrainingInteractions, rows: NDArray[np.int64], n_users: int | None, *, seed: int
+) -> NDArray[np.int64]:
+    """The rows of ``n_users`` users: those whose hash of (seed, user token) is lowest among the users who have a row.
+
+    Args:
+        training: the training split.
+        rows: indices of training rows, int64.
+        n_users: users at most; None keeps every row.
+        seed: seed of the choice.
+
+    Returns:
+        The rows that stay, int64, in their order. A larger number keeps the users of a smaller one.
+    """
+    if n_users is None:
+        return rows
+    users = np.unique(training.users[rows])
+    hashes = _token_hashes([str(token) for token in training.user_tokens[users]], _salt("users", seed))
+    return rows[np.isin(training.users[rows], users[np.argsort(hashes, kind="stable")[:n_users]])]

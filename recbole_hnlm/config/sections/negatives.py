@@ -39,6 +39,14 @@ class NegativeKeys(Section):
         when=LLM_ROUTES,
         description="Training pairs of a user that get a semantic negative; null means every training pair.",
     )
+    semantic_users: AtLeastOne | Literal["auto"] | None = key(
+        "auto",
+        Affects.REPLIES,
+        Reader.SEMANTIC,
+        when=LLM_ROUTES,
+        description="Users who get semantic negatives; null means every user, auto 150 where the embedded LLM writes "
+        "(negative_route text) and every user otherwise.",
+    )
     semantic_candidates: Annotated[int, Field(ge=0)] = key(
         0,
         Affects.TRAINING,
