@@ -46,14 +46,16 @@ def compute_dtype(choice: str, device: str) -> torch.dtype:
     """Return the compute type for ``llm_dtype`` on a device.
 
     ``auto`` is bfloat16 where the hardware supports it (CUDA from Ampere on, CPUs with AVX512-BF16 or AMX), else float16 on
-    CUDA and float32 on a CPU: emulated bfloat16 is slower than float32.
+    CUDA and float32 on a CPU: emulated bfloat16 is slower than float32, also where ``ATEN_CPU_CAPABILITY=avx2`` keeps torch
+    from the instructions that the CPU has.
     """
     if choice != "auto":
         return _DTYPES[choice]
     if torch.device(device).type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    capable = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if capable else torch.float32
+    has_instructions = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    uses_them = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return torch.bfloat16 if has_instructions and uses_them else torch.float32
 
 
 def identify(settings: HNLMSettings, device: str) -> ModelIdentity:
