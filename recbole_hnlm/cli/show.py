@@ -62,7 +62,10 @@ def _finetuned_lines(story: UserStory) -> list[str]:
 
 def _profile_lines(story: UserStory) -> list[str]:
     if story.prompt is None:
-        return ["profile: none, since no training item of this user has text"]
+        return [
+            "profile: none, since no training item of this user has text or the user is not among the semantic_users whom the "
+            "LLM is asked about; --semantic_users=null asks about everyone"
+        ]
     lines = ["prompt", f"  system: {story.prompt.system}", f"  user:   {story.prompt.user}", ""]
     if story.profile is None:
         return [*lines, "profile: missing, since the LLM gave no valid reply"]

@@ -18,6 +18,7 @@ from recbole_hnlm.quick_start.loaded import loaded_model
 from recbole_hnlm.quick_start.recommending import Recommender
 from recbole_hnlm.semantics.attach import stage_context_of
 from recbole_hnlm.semantics.user_story import UserStory, shown_title, user_story
+from recbole_hnlm.stages.kinds import kinds_needed
 from recbole_hnlm.utils.errors import DataError, HNLMError
 from recbole_hnlm.utils.values import load_yaml, split_argv
 
@@ -151,14 +152,27 @@ class _Gathering:
         return {str(record["model"]): (tokens, rows)}
 
     def _chosen(self) -> list[int]:
-        """Internal ids of the users that are shown: those that both splits hold something of, spread over their activity."""
+        """Internal ids of the users that are shown, spread over their activity.
+
+        They are those that both splits hold something of and, where the run reads hard negatives, that the LLM was asked about.
+        """
         training = self.context.training
         counts = np.bincount(training.users, minlength=training.n_users)
         held = [set(_pairs(loader)[0].tolist()) for loader in (self.data.valid, self.data.test) if loader]
+        held += self._asked_about()
         pool = [user for user in np.flatnonzero(counts) if all(int(user) in users for users in held)]
         pool = sorted(pool or np.flatnonzero(counts), key=lambda user: (counts[user], str(training.user_tokens[user])))
         count = min(self.options.users, len(pool))
         return [int(pool[int((place + 0.5) * len(pool) / count)]) for place in range(count)]
+
+    def _asked_about(self) -> list[set[int]]:
+        """The users with a semantic negative, as one set; none where the run reads none or the texts cannot be read."""
+        if "pairs" not in kinds_needed(self.context.settings):
+            return []
+        try:
+            return [set(self.context.training.users[self.context.chosen_rows].tolist())]
+        except HNLMError:
+            return []  # user_story says what is missing
 
     def _person(self, user: int) -> Person:
         training = self.context.training
