@@ -42,6 +42,27 @@ def test_a_search_ends_after_its_trials_and_goes_on_where_more_are_wanted(tmp_pa
     assert len({point_key(more.params(trial)) for trial in more.counted()}) == 14
 
 
+@pytest.mark.parametrize("algo", ["tpe", "random"])
+def test_the_configured_point_is_tried_first_and_once(tmp_path, algo):
+    own = {"learning_rate": 0.005, "n_layers": 3}  # the best there is
+    for trials in (3, 6):
+        search = Search(plan_of(tmp_path, algo=algo, first=own, trials=trials))
+        work(search, scripted)
+        assert [search.params(trial) == own for trial in search.counted()] == [True] + [False] * (trials - 1)
+        assert search.best().number == 0
+
+
+def test_a_configured_point_that_was_interrupted_is_tried_again_once(tmp_path, monkeypatch):
+    plan = plan_of(tmp_path, first={"learning_rate": 0.005, "n_layers": 3}, trials=3)
+    Search(plan).take()  # and its process is gone
+    monkeypatch.setattr(search_module, "is_alive", lambda *_: False)
+    search = Search(plan)
+    assert search.recover() == [0]
+    work(search, scripted)
+    assert [search.params(trial) == plan.first for trial in search.counted()].count(True) == 1
+    assert len(search.counted()) == 3
+
+
 def test_a_plan_survives_the_way_to_another_process(tmp_path):
     for plan in (plan_of(tmp_path), plan_of(tmp_path, ["n_layers choice [1,2]"], algo="exhaustive")):
         assert SearchPlan.from_json(json.loads(json.dumps(plan.to_json()))) == plan

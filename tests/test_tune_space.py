@@ -70,6 +70,17 @@ def test_sums_of_steps_are_the_numbers_one_writes():
     assert [point["a"] for point in space.points()] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
 
 
+def test_the_configured_point_is_found_where_the_space_holds_it():
+    text = "a loguniform -8,-3\nb choice [1, 2]\nc choice ['[64,64]', '[32]']\nd quniform 0.1,0.4,0.1\ne choice [True, 0.5]"
+    space = read_space(text.splitlines(), "f")
+    configured = {"a": 0.01, "b": 2, "c": [64, 64], "d": 0.3, "e": True, "other": 1}
+    point = {"a": 0.01, "b": 2, "c": "[64,64]", "d": 0.3, "e": True}
+    assert space.held(configured) == point
+    for key, outside in (("a", 0.1), ("a", None), ("a", True), ("b", 3), ("c", [64]), ("d", 0.35), ("e", 1), ("b", True)):
+        assert space.held({**configured, key: outside}) is None
+    assert space.held({key: value for key, value in configured.items() if key != "b"}) is None
+
+
 def test_points_are_the_product_and_their_number():
     space = read_space(["a choice [1,2]", "b quniform 0,2,1"], "f")
     assert space.size() == len(space.points()) == 6

@@ -88,11 +88,10 @@ class Search:
             )
 
     def _queue_points(self) -> None:
-        if self.plan.points is None:
-            return
+        points = ([] if self.plan.first is None else [self.plan.first]) if self.plan.points is None else self.plan.points
         # A surplus trial was drawn, not queued: its point may still be to be tried.
         known = {point_key(self.params(each)) for each in self.trials() if "surplus" not in each.user_attrs.get("left_out", "")}
-        for point in self.plan.points:
+        for point in points:
             if point_key(point) not in known:
                 self.study.enqueue_trial(point)
 

@@ -56,6 +56,8 @@ class SearchPlan:
         epochs: most epochs of a trial, for the pruner.
         eval_step: epochs between two validations, for the pruner.
         points: the points of an exhaustive search, in their order; None for the other algorithms.
+        first: the point that is tried first, where points are drawn: what the configuration says without the search; None where
+            the space does not hold it.
         settings: what a trial of another search could differ in; one that does is refused.
         code: digest of the code that runs the trials.
     """
@@ -75,6 +77,7 @@ class SearchPlan:
     points: tuple[dict[str, Any], ...] | None
     settings: dict[str, Any]
     code: str = ""
+    first: dict[str, Any] | None = None
 
     @property
     def space(self) -> Space:

@@ -112,6 +112,17 @@ class Dimension:
         multiple = round(Fraction(value) / step) * step
         return int(multiple) if step.denominator == 1 else float(multiple)
 
+    def held(self, value: Any) -> list[Any]:
+        """Return the value of this range that equals a configured one, in a list, or an empty list where none does."""
+        every = self.all_values()
+        if every is not None:
+            plain = [parse_value(each) if isinstance(each, str) else each for each in every]
+            alike = [isinstance(each, bool) == isinstance(value, bool) and each in (value, str(value)) for each in plain]
+            return [each for each, is_alike in zip(every, alike, strict=True) if is_alike][:1]
+        low, *_, high = self.probes()
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return [float(value)] if is_number and low <= value <= high else []
+
     def to_line(self) -> str:
         """Write the line of a ``hyper.test`` file."""
         return f"{self.key} {self.kind} {list(self.values) if self.kind == 'choice' else ','.join(self.numbers)}"
@@ -150,6 +161,11 @@ class Space:
     def exact(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return sampled values in the order of the space, each as :meth:`Dimension.exact`."""
         return {each.key: each.exact(params[each.key]) for each in self.dimensions if each.key in params}
+
+    def held(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the point that equals configured values; None where one of them lies outside of its range, or is not there."""
+        found = {each.key: each.held(values[each.key]) if each.key in values else [] for each in self.dimensions}
+        return {key: held[0] for key, held in found.items()} if all(found.values()) else None
 
     def size(self) -> int | None:
         """Number of points; None where a range is continuous."""

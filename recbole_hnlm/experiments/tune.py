@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from recbole_hnlm.experiments.search_plan import Algorithm, PrunerName
     from recbole_hnlm.experiments.space import Space
 
-__all__ = ["SHIPPED", "SearchOptions", "TuneRequest", "plan_search", "tune"]
+__all__ = ["SHIPPED", "SearchOptions", "TuneRequest", "own_point", "plan_search", "tune"]
 
 SHIPPED = "shipped"
 
@@ -95,6 +95,7 @@ def plan_search(
     folder: str,
     storage: str | None = None,
     points: tuple[dict[str, Any], ...] | None = None,
+    first: dict[str, Any] | None = None,
     seeds: tuple[int, ...],
 ) -> SearchPlan:
     """Return the plan of a search.
@@ -107,6 +108,7 @@ def plan_search(
         folder: of the search.
         storage: URL; None is the folder's journal.
         points: those of an exhaustive search, where not all of the space's are wanted.
+        first: the point to be tried first, where points are drawn.
         seeds: of each trial.
 
     Raises:
@@ -131,7 +133,20 @@ def plan_search(
         points=points,
         settings={"model": config["model"], "dataset": config["dataset"], "seeds": list(seeds), **settings},
         code=code_digest(config),
+        first=first,
     )
+
+
+def own_point(space: Space, run: TrialRun) -> dict[str, Any] | None:
+    """Return the point that the configuration has without a search, so that the winner is not worse than it on validation.
+
+    None where the space does not hold it, or where the model cannot be configured without the tuned keys.
+    """
+    try:
+        config = run.config({})
+    except ConfigError:
+        return None
+    return space.held({key: config[key] for key in space.keys if key in config})
 
 
 def _trial_run(request: TuneRequest) -> tuple[TrialRun, dict[str, str]]:
@@ -170,7 +185,14 @@ def tune(request: TuneRequest, say: Callable[[str], None]) -> Search:
     name = safe_name(request.study or f"{first['model']}-{first['dataset']}")
     config = run.config(space.probes()[0])
     plan = plan_search(
-        space, config, request.options, name=name, folder=request.folder, storage=request.storage, seeds=run.seeds
+        space,
+        config,
+        request.options,
+        name=name,
+        folder=request.folder,
+        storage=request.storage,
+        first=own_point(space, run),
+        seeds=run.seeds,
     )
     search = run_search(plan, run, request.options.jobs, say=say, shown=bool(config["show_progress"]))
     metric = str(config["valid_metric"])

@@ -20,7 +20,7 @@ from recbole_hnlm.experiments.search_plan import failures_of
 from recbole_hnlm.experiments.space import Space, read_space_file, shipped_space
 from recbole_hnlm.experiments.storage import JOURNAL
 from recbole_hnlm.experiments.trial import TrialRun
-from recbole_hnlm.experiments.tune import SHIPPED, plan_search
+from recbole_hnlm.experiments.tune import SHIPPED, own_point, plan_search
 from recbole_hnlm.experiments.tune_checks import check_keys_of, check_values, llm_lines
 from recbole_hnlm.experiments.tune_jobs import run_search
 
@@ -129,7 +129,10 @@ def _plan_row(folder: Path, row: Row, request: PlanRequest, options: SearchOptio
     if any(map(asks_llm_again, space.keys)):
         llm_lines(space, run.config, allow=request.allow_llm_keys)
     config = run.config(points[0] if points else space.probes()[0], row.seed)
-    plan = plan_search(space, config, options, name=safe_name(row.method.label), folder="", points=points, seeds=(row.seed,))
+    first = None if points else own_point(space, run)
+    plan = plan_search(
+        space, config, options, name=safe_name(row.method.label), folder="", points=points, first=first, seeds=(row.seed,)
+    )
     # Other settings, another space or other code make another search, as they make other cells.
     content = {**plan.settings, "space": space.to_lines(), "split_seed": row.keys["split_seed"]}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
