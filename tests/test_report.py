@@ -343,6 +343,8 @@ def test_energy_that_codecarbon_measured_is_shown(tmp_path):
     (tmp_path / "emissions.csv").write_text(rows)
     text = build_report(file, NO_USERS)
     assert all(part in text for part in ("0.03 kWh", "1.5 g", "1 min 30 s", "France"))
+    (tmp_path / "emissions.csv").unlink()
+    assert "codecarbon monitor --offline --country-iso-code=FRA -- recbole-hnlm run" in build_report(file, NO_USERS)
 
 
 def test_a_search_shows_its_winner_and_what_it_reaches(pages):

@@ -187,9 +187,10 @@ def energy_blocks(rows: Sequence[Mapping[str, str]]) -> list[Block]:
     if not rows:
         note = (
             "Energy was not measured. codecarbon writes emissions.csv for a command that it watches; the report shows that "
-            "file where it lies beside the results."
+            "file where it lies beside the results. Offline it sends nothing, and takes the country of the grid from you:"
         )
-        return [Note(note, code="codecarbon monitor -- recbole-hnlm run --model=MODEL --dataset=DATASET")]
+        watch = "CODECARBON_OUTPUT_DIR=results codecarbon monitor --offline --country-iso-code=FRA"
+        return [Note(note, code=f"{watch} -- recbole-hnlm run --model=MODEL --dataset=DATASET")]
 
     def total(name: str) -> float:
         return sum(float(row.get(name) or 0.0) for row in rows)
