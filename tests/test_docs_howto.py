@@ -127,8 +127,9 @@ def test_two_csv_files_become_a_dataset_a_model_and_recommendations(workdir, cap
     assert main([*dry, "--use_gpu=False"]) == 0
     assert "40 users, 25 items" in capsys.readouterr().out
     assert main([*plain, *QUICK]) == 0
-    (checkpoint,) = (workdir / "saved").glob("HNLMLightGCN-*.pth")
-    recommend = [word if "<run_id>" not in word else f"--checkpoint={checkpoint}" for word in recommend]
+    (record,) = (workdir / "results").glob("*.json")
+    checkpoint = yaml.safe_load(record.read_text())["checkpoint"]
+    recommend = [f"--checkpoint={checkpoint}" if "<run_id>" in word else word for word in recommend]
     assert main([*recommend, "--use_gpu=False", "--show_progress=False"]) == 0
     with (workdir / "recommendations.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
