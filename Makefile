@@ -33,7 +33,7 @@ TEST_STAMP := $(VENV)/.stamp-test
 LINT_STAMP := $(VENV)/.stamp-lint
 DOCS_STAMP := $(VENV)/.stamp-docs
 
-.PHONY: help setup setup-all run run-finetuned test test-fuzz test-matrix test-services test-browser lint audit format types reproduce bench docs wheel-check clean
+.PHONY: help setup setup-all run run-finetuned test test-fuzz test-matrix test-services test-browser lint audit format types reproduce bench docs tutorial wheel-check clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -98,6 +98,9 @@ reproduce: $(RUN_STAMP)  ## Tune and train every method on every dataset alike, 
 docs: $(DOCS_STAMP)  ## Build the documentation into docs/_build/html
 	@$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+tutorial: $(RUN_STAMP)  ## Execute docs/tutorial.ipynb again and store what it prints
+	@$(PY) tools/tutorial.py docs/tutorial.ipynb
 
 wheel-check: $(TEST_STAMP)  ## Build the wheel and check that it works outside this folder
 	@$(PY) tools/check_wheel.py

@@ -70,12 +70,13 @@ def write_run(folder, **changes):
     return file
 
 
-def write_comparison(folder, methods, seeds=(2020, 2021, 2022), dataset="toy", **changes):
+def write_comparison(folder, methods, seeds=(2020, 2021, 2022), dataset="toy", of_method=None, **changes):
     """Write a comparison as ``compare`` does.
 
     Args:
         folder: made here.
         methods: label -> (role, shift of every user's value over the common base, or values of each user).
+        of_method: label -> what is different in its records.
     """
     base = np.random.default_rng(3).uniform(0.2, 0.6, USERS)
     noise = np.random.default_rng(4).normal(0, 0.004, (len(seeds), USERS))
@@ -87,9 +88,8 @@ def write_comparison(folder, methods, seeds=(2020, 2021, 2022), dataset="toy", *
             values = np.clip(base + own + shift + noise[number], 0, 1).astype(np.float32)
             cell = Cell(f"cell{place}-s{seed}", Method(label, None, "Model", role=role), seed, 2020, {}, dataset, ())
             mean = float(values.mean())
-            record = make_record(
-                label.split(" + ")[0], dataset, seed, mean / 0.4, best_valid_score=mean, cells_at_once=1, **changes
-            )
+            own_changes = {"best_valid_score": mean, "cells_at_once": 1, **changes, **(of_method or {}).get(label, {})}
+            record = make_record(label.split(" + ")[0], dataset, seed, mean / 0.4, **own_changes)
             write_cell(folder, cell.id, record, users, {"ndcg@10": values, "recall@10": np.sqrt(values)})
             cells.append(read_cell(folder, cell))
             labels[cell.id] = label

@@ -10,7 +10,7 @@ import numpy as np
 
 from recbole_hnlm.config.settings import validate_settings
 from recbole_hnlm.data.training import TrainingInteractions
-from recbole_hnlm.llm.protocol import ModelIdentity
+from recbole_hnlm.llm.protocol import ModelIdentity, TokenUsage
 from recbole_hnlm.stages.context import StageContext
 from recbole_hnlm.utils.files import replacing
 
@@ -18,12 +18,19 @@ from recbole_hnlm.utils.files import replacing
 class ScriptedBackend:
     """Answers every prompt by a fixed function of its text and remembers what it was asked."""
 
-    def __init__(self, *, none_share=0.0, garbage=(), pause=0.0, name="scripted", batch_size=4):
+    def __init__(self, *, none_share=0.0, garbage=(), pause=0.0, name="scripted", batch_size=4, uncounted=0):
         self.identity = ModelIdentity("scripted", name, "1", "float32")
         self.batch_size = batch_size
         self.asked = []
         self.closed = False
         self._none_share, self._garbage, self._pause = none_share, garbage, pause
+        self._uncounted = uncounted
+
+    @property
+    def usage(self):
+        """Ten tokens read and three written for each prompt; the first ``uncounted`` prompts are not counted."""
+        unknown = min(self._uncounted, len(self.asked))
+        return TokenUsage(10 * (len(self.asked) - unknown), 3 * (len(self.asked) - unknown), unknown)
 
     def generate(self, prompts, decoding):
         time.sleep(self._pause)

@@ -17,6 +17,7 @@ from recbole_hnlm.llm import replica, replicas
 from recbole_hnlm.llm.asking import ask
 from recbole_hnlm.llm.cache import ReplyCache
 from recbole_hnlm.llm.factory import load_backend
+from recbole_hnlm.llm.protocol import TokenUsage, usage_of
 from recbole_hnlm.utils.errors import BackendError
 
 
@@ -51,6 +52,22 @@ def three():
     scripts = [Scripted(), Scripted(), Scripted()]
     with faulty_server(scripts[0]) as (a, _), faulty_server(scripts[1]) as (b, _), faulty_server(scripts[2]) as (c, _):
         yield scripts, [a, b, c]
+
+
+def test_tokens_of_all_servers_are_added_and_answers_without_them_are_counted(three):
+    _, urls = three
+    backend = load_backend(server_settings(",".join(urls)))
+    backend.generate(prompts_of(9), DECODING)
+    sent = sum(replica.figures.answered for replica in backend._replicas._replicas)
+    assert usage_of(backend) == TokenUsage(7 * sent, 3 * sent)
+    backend.close()
+    with faulty_server(lambda _number, body, _handler: (200, completion(GOOD))) as (url, _):
+        backend = load_backend(server_settings(url))
+        backend.generate(prompts_of(2), DECODING)
+        usage = usage_of(backend)
+        backend.close()
+    assert (usage.prompt, usage.completion) == (0, 0)
+    assert usage.uncounted >= 2
 
 
 def expected(count):

@@ -12,11 +12,12 @@ from llm_tiny import SPECIAL, TEMPLATE, save_tiny_model, tiny_settings, tiny_tok
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from recbole_hnlm.config.settings import HNLMSettings
+from recbole_hnlm.llm import transformers_backend
 from recbole_hnlm.llm.factory import load_backend
 from recbole_hnlm.llm.generation import Sampler, compute_prefix, decode_rows, rows_to_keep
 from recbole_hnlm.llm.grammar import JsonGrammars
 from recbole_hnlm.llm.model_loading import compute_dtype
-from recbole_hnlm.llm.protocol import Decoding, Prompt
+from recbole_hnlm.llm.protocol import Decoding, Prompt, TokenUsage
 from recbole_hnlm.llm.replies import hard_negative_format, parse_reply, profile_format
 from recbole_hnlm.llm.tokenization import PromptEncoder
 from recbole_hnlm.utils.errors import BackendError
@@ -146,6 +147,29 @@ def test_prompts_with_and_without_examples_in_one_batch_do_not_mix(tiny):
     replies = backend.generate(mixed, decoding)
     assert replies == [backend.generate([prompt], decoding)[0] for prompt in mixed]
     assert replies[0] != replies[1]
+
+
+def test_tokens_are_counted_as_a_server_bills_them(tiny, monkeypatch):
+    """Each prompt's whole text, though the shared part runs once; the reply with its forced opening; a cut one's limit."""
+    decoding = decoding_of(profile_format(tiny_settings(tiny)), tokens=50)
+    opening = JsonGrammars(AutoTokenizer.from_pretrained(tiny), 300, threads=1).opening(decoding.schema)
+    replies = {4: [[65] * 9, None, [65] * 7, None], 1: [[65]]}
+    monkeypatch.setattr(transformers_backend, "decode_rows", lambda _model, rows, *_, **__: replies[len(rows)])
+    monkeypatch.setattr(transformers_backend, "map_shares", lambda rows, work, _shares: work(rows, lambda: False))
+    encoder = PromptEncoder(AutoTokenizer.from_pretrained(tiny))
+    opened = len(encoder.encode_text(opening))
+    assert opened > 3
+    expected = TokenUsage()
+    backend = load_backend(tiny_settings(tiny))
+    assert backend.usage == TokenUsage()
+    for count, written in ((4, 9 + 50 + 7 + 50), (1, 1)):
+        prompts = prompts_of(count)
+        backend.generate(prompts, decoding)
+        read = sum(len(encoder.prefix(prompt)) + len(encoder.suffix(prompt, "")) for prompt in prompts)
+        expected += TokenUsage(read, written + count * opened)
+        assert backend.usage == expected
+    backend.close()
+    assert backend.usage == expected
 
 
 def test_a_reply_that_outgrows_its_tokens_is_none(tiny):

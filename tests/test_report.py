@@ -228,6 +228,47 @@ def test_a_comparison_shows_stars_best_in_bold_and_its_commands(pages):
     assert "recbole-hnlm analyse --compare=" in "".join(page.texts["code"])
 
 
+def _stage(prompt, completion, of_all, total=14):
+    return {
+        **{"total": total, "reused": 0, "generated": total, "missing": 0, "declined": 0, "seconds": 2.5},
+        **{"prompt_tokens": prompt, "completion_tokens": completion, "tokens_of_all": of_all},
+    }
+
+
+STAGES = {"profile": _stage(1_400, 420, 1_820), "negatives": _stage(0, 0, 7_008), "encode": _stage(0, 0, 0)}
+
+
+def test_a_run_shows_the_tokens_of_each_stage(tmp_path):
+    seconds = {"train": 12.0, "profile": 2.5, "negatives": 1.5}
+    text = build_report(write_run(tmp_path, stages=STAGES, seconds=seconds), NO_USERS)
+    table = text[text.index("Cost by stage") :].split("</table>")[0]
+    assert "tokens in" in table
+    assert "tokens out" in table
+    found = re.findall(r"<bdi>([^<]*)</bdi>", table)
+    assert found == [
+        *("train", "12.0", "0", "0", "profile", "2.5", "1,400", "420", "negatives", "1.5", "0", "0"),
+    ]
+    old = {name: {key: value for key, value in stage.items() if "tokens" not in key} for name, stage in STAGES.items()}
+    text = build_report(write_run(tmp_path, stages=old, seconds=seconds), NO_USERS)
+    assert text[text.index("Cost by stage") :].split("</table>")[0].count("n/a") == 4
+
+
+def test_quality_is_drawn_against_tokens_where_they_are_known_and_against_replies_elsewhere(tmp_path):
+    methods = {**METHODS, "HNLMLightGCN + uniform": ("hnlm", 0.02)}
+
+    def page(name, **stages):
+        changes = {f"HNLMLightGCN + {sampler}": {"stages": each} for sampler, each in stages.items()}
+        return build_report(write_comparison(tmp_path / name, methods, of_method=changes), NO_USERS)
+
+    text = page("known", dns=STAGES, uniform=STAGES)
+    assert "thousand tokens of the LLM, in and out" in text
+    assert "8,828" in text
+    assert "replies of the LLM" not in text
+    text = page("unknown", dns=STAGES, uniform={**STAGES, "negatives": _stage(0, 0, None)})
+    assert "thousand tokens" not in text
+    assert "replies of the LLM that a method reads" in text
+
+
 def test_users_are_paired_and_counted(pages):
     folder, text = pages["comparison"]
     cells = {}
@@ -302,6 +343,8 @@ def test_energy_that_codecarbon_measured_is_shown(tmp_path):
     (tmp_path / "emissions.csv").write_text(rows)
     text = build_report(file, NO_USERS)
     assert all(part in text for part in ("0.03 kWh", "1.5 g", "1 min 30 s", "France"))
+    (tmp_path / "emissions.csv").unlink()
+    assert "codecarbon monitor --offline --country-iso-code=FRA -- recbole-hnlm run" in build_report(file, NO_USERS)
 
 
 def test_a_search_shows_its_winner_and_what_it_reaches(pages):

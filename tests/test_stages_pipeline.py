@@ -76,6 +76,40 @@ def test_a_second_run_asks_and_encodes_nothing(tmp_path):
     assert (first.pair_vectors == second.pair_vectors).all()
 
 
+def tokens_of(reports):
+    return [(report.prompt_tokens, report.completion_tokens, report.tokens_of_all) for report in reports]
+
+
+def test_tokens_are_those_of_the_run_and_those_that_made_all_replies(tmp_path):
+    context = make_context(tmp_path, block_pairs())
+    _, reports, *_ = build(context)
+    assert tokens_of(reports) == [(140, 42, 182), (60, 18, 78), (0, 0, 0)]
+    assert str(reports[0]).endswith(f", 140 tokens in, 42 out, {reports[0].seconds:.1f} s")
+    _, again, *_ = build(context, NoBackend())
+    assert tokens_of(again) == [(0, 0, 182), (0, 0, 78), (0, 0, 0)]
+    assert "tokens" not in str(again[0])
+
+
+def test_what_an_earlier_run_or_a_silent_server_spent_is_unknown_and_never_guessed(tmp_path):
+    _, reports, *_ = build(make_context(tmp_path / "silent", block_pairs()), ScriptedBackend(uncounted=1))
+    assert tokens_of(reports) == [(None, None, None), (60, 18, 78), (0, 0, 0)]
+    context = make_context(tmp_path, block_pairs())
+    build(context)
+    reply_artifact(context, "negatives").path.unlink()
+    _, again, *_ = build(context, NoBackend())
+    assert tokens_of(again) == [(0, 0, 182), (0, 0, None), (0, 0, 0)]
+
+
+def test_replies_that_were_asked_for_again_are_added_to_what_the_others_cost(tmp_path):
+    context = make_context(tmp_path, block_pairs(), max_missing_share=0.5, llm_reply_attempts=2)
+    flawed = ScriptedBackend(garbage=["Title of i3"])
+    run_stage(context, "profile", backend=flawed)
+    asked = len(flawed.asked)
+    report = run_stage(context, "profile", backend=(mended := ScriptedBackend()))
+    assert report.prompt_tokens == 10 * len(mended.asked) > 0
+    assert report.tokens_of_all == 13 * (asked + len(mended.asked))
+
+
 def test_a_changed_title_asks_again_for_that_item_and_who_quotes_it_alone(tmp_path):
     context = make_context(tmp_path, block_pairs(per_user=3))
     build(context)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tqdm.auto import tqdm
 
 from recbole_hnlm.llm.cache import content_key
-from recbole_hnlm.llm.protocol import AnswersCutShortError, Decoding
+from recbole_hnlm.llm.protocol import AnswersCutShortError, Decoding, TokenUsage, usage_of
 from recbole_hnlm.llm.replies import parse_reply
 from recbole_hnlm.utils.errors import BackendError
 
@@ -42,12 +42,14 @@ class AskResult:
         reused: prompts whose reply was in the cache.
         generated: prompts whose reply was generated now; prompts that repeat another's text share its reply.
         missing: prompts without a valid reply.
+        tokens: what the LLM read and wrote for them now, invalid replies included; None where the backend does not count.
     """
 
     replies: list[BaseModel | None]
     reused: int
     generated: int
     missing: int
+    tokens: TokenUsage | None
 
 
 def retry_decoding(first: Decoding, attempt: int) -> Decoding:
@@ -114,12 +116,15 @@ def ask(
     reused = sum(key in found for key in keys)
     open_prompts = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in found}
     asking = _Asking(backend, reply_format, cache, first, settings.llm_reply_attempts, earlier=earlier_attempts)
+    before = usage_of(backend)
     if open_prompts:
         found |= asking.answer(open_prompts, description, show_progress=show_progress)
     replies = [found.get(key) for key in keys]
     missing = replies.count(None)
     _report(missing, len(prompts), asking.bad_example, settings, description)
-    return AskResult(replies, reused, len(prompts) - reused - missing, missing)
+    after = usage_of(backend) if open_prompts else before
+    tokens = TokenUsage() if not open_prompts else None if before is None or after is None else after - before
+    return AskResult(replies, reused, len(prompts) - reused - missing, missing, tokens)
 
 
 class _Asking:

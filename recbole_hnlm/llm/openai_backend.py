@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
     from recbole_hnlm.config.settings import HNLMSettings
-    from recbole_hnlm.llm.protocol import Decoding, Prompt
+    from recbole_hnlm.llm.protocol import Decoding, Prompt, TokenUsage
 
 __all__ = ["OpenAIBackend", "served_identity"]
 
@@ -66,6 +66,11 @@ class OpenAIBackend:
     def batch_size(self) -> int:
         """Prompts that one :meth:`generate` should get: a few rounds of concurrent requests."""
         return self._settings.llm_concurrency * _ROUNDS
+
+    @property
+    def usage(self) -> TokenUsage:
+        """Tokens of all servers so far, negotiation and replies that were refused included."""
+        return self._replicas.usage
 
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[str | None]:
         """Answer prompts; see :meth:`recbole_hnlm.llm.protocol.LLMBackend.generate`.

@@ -10,14 +10,23 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from recbole_hnlm.utils.errors import BackendError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["AnswersCutShortError", "Decoding", "LLMBackend", "ModelIdentity", "Prompt"]
+__all__ = [
+    "AnswersCutShortError",
+    "CountsTokens",
+    "Decoding",
+    "LLMBackend",
+    "ModelIdentity",
+    "Prompt",
+    "TokenUsage",
+    "usage_of",
+]
 
 
 class AnswersCutShortError(BackendError):
@@ -102,6 +111,29 @@ class ModelIdentity:
         return json.dumps([self.backend, self.name, self.revision, self.precision], ensure_ascii=True)
 
 
+@dataclass(frozen=True)
+class TokenUsage:
+    """Tokens that went through a language model.
+
+    Attributes:
+        prompt: tokens read, those of a shared beginning once for each prompt, as a server bills them.
+        completion: tokens written, thinking and replies that were refused included.
+        uncounted: answers whose tokens are unknown, since the server does not say.
+    """
+
+    prompt: int = 0
+    completion: int = 0
+    uncounted: int = 0
+
+    def __add__(self, other: TokenUsage) -> TokenUsage:
+        """Add up number by number."""
+        return TokenUsage(self.prompt + other.prompt, self.completion + other.completion, self.uncounted + other.uncounted)
+
+    def __sub__(self, earlier: TokenUsage) -> TokenUsage:
+        """What came after an earlier state."""
+        return self + TokenUsage(-earlier.prompt, -earlier.completion, -earlier.uncounted)
+
+
 class LLMBackend(Protocol):
     """A language model that answers prompts."""
 
@@ -131,3 +163,17 @@ class LLMBackend(Protocol):
 
     def close(self) -> None:
         """Release weights and connections; the backend is not used afterwards."""
+
+
+@runtime_checkable
+class CountsTokens(Protocol):
+    """A backend that also counts tokens; one that does not is asked all the same, and its tokens are unknown."""
+
+    @property
+    def usage(self) -> TokenUsage:
+        """Tokens of everything that was asked so far."""
+
+
+def usage_of(backend: LLMBackend) -> TokenUsage | None:
+    """Return what a backend has used so far; None where it does not count."""
+    return backend.usage if isinstance(backend, CountsTokens) else None

@@ -40,6 +40,7 @@ class Figures:
         errors: requests without a usable answer, refusals included.
         prompt_tokens: tokens read, as far as the server says.
         completion_tokens: tokens written, likewise.
+        uncounted: answers of which the server does not say it.
         seconds: time of all answered requests together.
         answered: requests with a chat completion.
     """
@@ -49,6 +50,7 @@ class Figures:
     errors: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    uncounted: int = 0
     seconds: float = 0.0
     answered: int = 0
 
@@ -179,6 +181,7 @@ class Replica:
         self.figures.seconds += time.monotonic() - start
         self.figures.prompt_tokens += completion.prompt_tokens
         self.figures.completion_tokens += completion.completion_tokens
+        self.figures.uncounted += completion.prompt_tokens == 0
         return completion
 
     def _judge(self, answer: Answer) -> None:

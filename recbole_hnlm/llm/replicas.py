@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from recbole_hnlm.llm.http import NoAnswerError
-from recbole_hnlm.llm.protocol import AnswersCutShortError
+from recbole_hnlm.llm.protocol import AnswersCutShortError, TokenUsage
 from recbole_hnlm.utils.errors import BackendError, HNLMError
 
 if TYPE_CHECKING:
@@ -90,6 +90,12 @@ class Replicas:
                 task.cancel()
         if on_the_way := [task for task in tasks if not task.done()]:
             await asyncio.wait(on_the_way, timeout=_GRACE_SECONDS)
+
+    @property
+    def usage(self) -> TokenUsage:
+        """Tokens of all servers, as far as they say."""
+        figures = [replica.figures for replica in self._replicas]
+        return sum((TokenUsage(each.prompt_tokens, each.completion_tokens, each.uncounted) for each in figures), TokenUsage())
 
     def log_figures(self) -> None:
         """Log what each server did."""

@@ -12,6 +12,7 @@ import torch
 from recbole_hnlm.llm.generation import Sampler, compute_prefix, decode_rows
 from recbole_hnlm.llm.grammar import JsonGrammars
 from recbole_hnlm.llm.model_loading import LoadedModel, identify, load_model
+from recbole_hnlm.llm.protocol import TokenUsage
 from recbole_hnlm.llm.shares import map_shares, shares_of
 from recbole_hnlm.llm.tokenization import PromptEncoder
 from recbole_hnlm.utils.environment import is_out_of_memory
@@ -47,6 +48,7 @@ class TransformersBackend:
         self._batch_size = settings.llm_batch_size
         self._identity: ModelIdentity | None = None
         self._engine: _Engine | None = None
+        self._used_before = TokenUsage()
 
     @property
     def identity(self) -> ModelIdentity:
@@ -59,6 +61,11 @@ class TransformersBackend:
     def batch_size(self) -> int:
         """Prompts that are generated together; smaller than ``llm_batch_size`` after memory ran out."""
         return self._batch_size
+
+    @property
+    def usage(self) -> TokenUsage:
+        """Tokens so far; a reply that outgrew its limit counts with the limit."""
+        return self._used_before if self._engine is None else self._used_before + self._engine.usage
 
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[str | None]:
         """Answer prompts; see :meth:`recbole_hnlm.llm.protocol.LLMBackend.generate`.
@@ -93,7 +100,7 @@ class TransformersBackend:
 
     def close(self) -> None:
         """Release the weights."""
-        self._engine = None
+        self._used_before, self._engine = self.usage, None
 
 
 class _Engine:
@@ -106,6 +113,7 @@ class _Engine:
         self._grammars = JsonGrammars(loaded.tokenizer, self._config.vocab_size, threads=max(1, (os.cpu_count() or 1)))
         self._encoder = PromptEncoder(loaded.tokenizer)
         self._prefix: tuple[list[int], Prefix] | None = None
+        self.usage = TokenUsage()
 
     def answer(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[str | None]:
         """Answer prompts, all of one instruction together."""
@@ -144,6 +152,12 @@ class _Engine:
         on_cpu = self._model.device.type == "cpu"
         shares = shares_of(len(prompts), torch.get_num_threads() if on_cpu else 1)
         tokens = map_shares(range(len(prompts)), decode, shares)
+        # The opening is fed to the model, and it is the beginning of the reply.
+        opened = len(prompts) * len(self._encoder.encode_text(opening))
+        self.usage += TokenUsage(
+            len(prompts) * len(head) + sum(map(len, suffixes)) - opened,
+            opened + sum(new_tokens if row is None else len(row) for row in tokens),
+        )
         return [None if row is None else opening + self._text(row) for row in tokens]
 
     def _prefix_of(self, head: list[int]) -> Prefix:

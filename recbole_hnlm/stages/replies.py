@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from recbole_hnlm.llm.protocol import ModelIdentity, Prompt
+    from recbole_hnlm.llm.protocol import ModelIdentity, Prompt, TokenUsage
     from recbole_hnlm.llm.replies import ReplyFormat
     from recbole_hnlm.stages.context import StageContext
     from recbole_hnlm.stages.session import StageSession
@@ -102,7 +102,12 @@ def run_reply_job(session: StageSession, job: ReplyJob) -> StageCounts:
                     _ask_again(session, job, artifact, inputs, runs) if runs else _ask_and_write(session, job, artifact, inputs)
                 )
     missing = _missing(artifact)
-    return StageCounts(len(job.keys), len(job.keys) - missing, 0, missing)
+    return StageCounts(len(job.keys), len(job.keys) - missing, 0, missing, tokens_of_all=_tokens_of_all(artifact))
+
+
+def _tokens_of_all(artifact: JsonlArtifact) -> int | None:
+    """Tokens that a finished artefact's replies cost; None where an older version wrote it or they were not counted."""
+    return artifact.manifest().get("tokens")
 
 
 def _missing(artifact: JsonlArtifact) -> int:
@@ -126,7 +131,10 @@ def _ask_and_write(session: StageSession, job: ReplyJob, artifact: JsonlArtifact
         description=job.description,
         show_progress=session.context.show_progress,
     )
-    counts = StageCounts(len(job.keys), result.reused, result.generated, result.missing)
+    used = _used(result.tokens)
+    # What the cache's replies once cost is not known.
+    of_all = None if result.reused or None in used else sum(filter(None, used))
+    counts = StageCounts(len(job.keys), result.reused, result.generated, result.missing, 0, *used, of_all)
     artifact.write(_rows(job, result.replies), _manifest(session, job, counts, inputs, runs=1))
     return counts
 
@@ -153,12 +161,20 @@ def _ask_again(session: StageSession, job: ReplyJob, artifact: JsonlArtifact, in
         _logger.warning(
             "%s: %d replies are still missing, and cannot be asked for now: %s", job.description, len(places), error
         )
-        return StageCounts(total, total - len(places), 0, len(places))
+        return StageCounts(total, total - len(places), 0, len(places), 0, None, None, _tokens_of_all(artifact))
     kept |= {tuple(row[name] for name in job.keys[0]): row for row in _rows(gap, result.replies)}
     rows = [kept[key] for key in (tuple(key.values()) for key in job.keys) if key in kept]
-    counts = StageCounts(total, total - result.generated - result.missing, result.generated, result.missing)
+    used, before = _used(result.tokens), _tokens_of_all(artifact)
+    of_all = None if before is None or None in used else before + sum(filter(None, used))
+    reused = total - result.generated - result.missing
+    counts = StageCounts(total, reused, result.generated, result.missing, 0, *used, of_all)
     artifact.write(rows, _manifest(session, job, counts, inputs, runs + 1))
     return counts
+
+
+def _used(tokens: TokenUsage | None) -> tuple[int | None, int | None]:
+    """Tokens read and written; None where they are not known in full."""
+    return (None, None) if tokens is None or tokens.uncounted else (tokens.prompt, tokens.completion)
 
 
 def _rows(job: ReplyJob, replies: Sequence[BaseModel | None]) -> list[dict[str, Any]]:
@@ -180,6 +196,7 @@ def _manifest(session: StageSession, job: ReplyJob, counts: StageCounts, inputs:
         "dataset_fingerprint": context.training.dataset_fingerprint,
         "split_fingerprint": context.training.split_fingerprint,
         "runs": runs,
+        "tokens": counts.tokens_of_all,
         "counts": {"prompts": counts.total, "replies": counts.total - counts.missing, "missing": counts.missing},
         "settings": {name: getattr(context.settings, name) for name in keys_affecting(Affects.REPLIES)},
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 __all__ = ["StageCounts", "StageReport"]
 
@@ -18,6 +19,11 @@ class StageCounts:
         missing: of these, the ones without a valid reply; they have no vector.
         declined: hard negatives that name no other item ("None", or the positive's own title); valid replies without a
             vector, part of ``total``.
+        prompt_tokens: tokens that the LLM read for the stage in this run: 0 where it was not asked, None where its server does
+            not say. Fine-tuning and encoding ask nothing.
+        completion_tokens: tokens that it wrote, likewise.
+        tokens_of_all: tokens, read and written, that all replies of the stage cost in the runs that made them; None where
+            that is unknown, as for replies that came from the cache.
     """
 
     total: int = 0
@@ -25,10 +31,16 @@ class StageCounts:
     generated: int = 0
     missing: int = 0
     declined: int = 0
+    prompt_tokens: int | None = 0
+    completion_tokens: int | None = 0
+    tokens_of_all: int | None = 0
 
     def __add__(self, other: StageCounts) -> StageCounts:
-        """Add up number by number."""
-        return StageCounts(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))
+        """Add up number by number; what is unknown of one is unknown of both."""
+        names = [field.name for field in fields(StageCounts)]
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in names}
+        sums: dict[str, Any] = {name: None if None in pair else sum(pair) for name, pair in pairs.items()}
+        return StageCounts(**sums)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,5 +59,10 @@ class StageReport(StageCounts):
         declined = f", {self.declined:,} name no other item" if self.declined else ""
         return (
             f"stage {self.name}: {self.total:,} in all, {self.reused:,} reused, {self.generated:,} generated, "
-            f"{self.missing:,} missing{declined}, {self.seconds:.1f} s"
+            f"{self.missing:,} missing{declined}{self._tokens()}, {self.seconds:.1f} s"
         )
+
+    def _tokens(self) -> str:
+        if not self.prompt_tokens or self.completion_tokens is None:
+            return ""
+        return f", {self.prompt_tokens:,} tokens in, {self.completion_tokens:,} out"

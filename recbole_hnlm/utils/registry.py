@@ -9,7 +9,7 @@ Three ways lead to a model, and likewise to a negative sampler:
 - ``package.module:Object``, which imports that module.
 
 The keys of one from outside come along in a YAML file in the folder of its module: ``<Class>.yaml`` of a model,
-``<module>.yaml`` of a sampler (docs/extending.md).
+``<module>.yaml`` of a sampler (docs/howto-extend.md).
 """
 
 from __future__ import annotations

@@ -79,6 +79,7 @@ def draw_beyond(methods: Methods) -> Any | None:
         axis.set_title(f"{title} @{max(cuts)}", fontsize="medium")
         axis.set(xlabel=unit, yticks=range(len(labels)), xlim=(0, 1.25 * max([*means, 1e-9])), ylim=(len(labels) - 0.4, -0.6))
         axis.set_yticklabels(labels if axis is axes[0] else [])
+        axis.locator_params(axis="x", nbins=4)
     seeds = max(len(runs) for runs in methods.values())
     drawn = finished(figure, axes, caption(methods, f"means over {seeds} seeds" if seeds > 1 else ""), 1)
     for axis in axes:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from recbole_hnlm.experiments.analysis.panels import COLOURS, finished, panels
 from recbole_hnlm.utils.errors import ArtifactError
 from recbole_hnlm.utils.files import replacing, write_json
@@ -120,12 +118,19 @@ def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
 def _drawn(rows: Sequence[Mapping[str, Any]]) -> Any:
     datasets = _by_dataset(rows)
     shown = [name for name in _RANKINGS if any(name in rankings for rankings in datasets.values())]
-    figure, (axis,) = panels(1, 3.6, 2.6 + 2.0 * len(datasets))
-    width = 0.8 / len(shown)
-    for place, ranking in enumerate(shown):
-        values = [rankings[ranking]["recall@50"] if ranking in rankings else 0.0 for rankings in datasets.values()]
-        centres = np.arange(len(datasets)) + (place - (len(shown) - 1) / 2) * width
-        axis.bar(centres, values, width, color=COLOURS[place], label=_RANKINGS[ranking])
-    axis.set(xticks=range(len(datasets)), ylabel="recall@50 of the teacher's hard negative", ylim=(0, 1))
+    colours = dict(zip(_RANKINGS, COLOURS, strict=False))  # a ranking has its colour whatever else is shown
+    figure, (axis,) = panels(1, 3.6, 2.6 + 2.2 * len(datasets))
+    width = 0.84 / len(shown)
+    there = [[name for name in shown if name in rankings] for rankings in datasets.values()]
+    for name in shown:
+        bars = {
+            place + (names.index(name) - (len(names) - 1) / 2) * width: float(rankings[name]["recall@50"])
+            for place, (names, rankings) in enumerate(zip(there, datasets.values(), strict=True))
+            if name in names
+        }
+        axis.bar(list(bars), list(bars.values()), width, color=colours[name], label=_RANKINGS[name])
+        for centre, value in bars.items():
+            axis.text(centre, value + 0.015, f"{value:.2f}".removeprefix("0"), ha="center", fontsize="x-small")
+    axis.set(xticks=range(len(datasets)), ylabel="recall@50", ylim=(0, 1.1))
     axis.set_xticklabels([name.replace(" (", "\n(") for name in datasets])
-    return finished(figure, [axis], "held-out users' hard negatives among all items", len(shown))
+    return finished(figure, [axis], "the teacher's hard negative of held-out users, sought among all items", len(shown))

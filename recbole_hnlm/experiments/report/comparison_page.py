@@ -8,7 +8,7 @@ import numpy as np
 
 from recbole_hnlm.experiments.report.analyses import analysis_sections
 from recbole_hnlm.experiments.report.figures import Curve, bars, cost_plot, curves, interval, user_differences
-from recbole_hnlm.experiments.report.parts import config_section, data_blocks, people_section, repeat_section
+from recbole_hnlm.experiments.report.parts import config_section, data_blocks, people_section, repeat_section, tokens_of_replies
 from recbole_hnlm.experiments.report.text import csv_text, number, plural, safe_csv, seconds_text, signed
 from recbole_hnlm.experiments.report.verdict import comparison_verdict, stars
 from recbole_hnlm.experiments.report.view import Cell, Column, Details, Note, Page, Plots, Section, Table, Tile
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["comparison_page", "subject_record"]
 
 Series = list[tuple[float, float]]
+# Method, place of its colour, cost, mean, standard deviation.
+Point = tuple[str, int, float, float, "float | None"]
+_UNITS = ((1e6, "million tokens"), (1e3, "thousand tokens"))
 
 _ROLES = {"baseline": "baseline", "rival": "reads texts", "hnlm": "HNLM"}
 _LEGEND = (
@@ -319,7 +322,7 @@ def _how(comparison: ComparisonInput) -> list[Block]:
         rows.append([
             Cell(label), Cell(str(record["model"])), Cell(str(record["config"].get("negative_sampler") or "RecBole's")),
             Cell(" to ".join(str(each) for each in dict.fromkeys((min(epochs), max(epochs)))), sort=float(np.mean(epochs))),
-            Cell(seconds_text(total), sort=total),
+            Cell(seconds_text(total), sort=total), _tokens(record),
         ])  # fmt: skip
     columns = [
         Column("method"),
@@ -327,6 +330,7 @@ def _how(comparison: ComparisonInput) -> list[Block]:
         Column("negative sampler"),
         Column("epochs", is_number=True),
         Column("time of a cell", is_number=True),
+        Column("tokens of the LLM", is_number=True),
     ]
     return [Table("What was run", columns, rows)]
 
@@ -339,7 +343,7 @@ def _plots(comparison: ComparisonInput, colours: dict[str, int]) -> list[Block]:
         metric_name(metric): {label: (each[label].mean, each[label].std) for label in rows} for metric, each in found.items()
     }
     metric = metric_name(table.metrics[0])
-    spent, asked = [], []
+    spent, asked, tokens = [], [], []
     for label, some in cells.items():
         if not some:
             continue
@@ -350,6 +354,9 @@ def _plots(comparison: ComparisonInput, colours: dict[str, int]) -> list[Block]:
         replies = float(np.mean([_replies(cell.record) for cell in some]))
         if replies:
             asked.append((label, place, replies, row.mean, row.std))
+        counts = [count for cell in some if (count := tokens_of_replies(cell.record)) is not None]
+        if counts:
+            tokens.append((label, place, float(np.mean(counts)), row.mean, row.std))
     order = [colours[label] for label in cells]
 
     def over_epochs(
@@ -372,10 +379,7 @@ def _plots(comparison: ComparisonInput, colours: dict[str, int]) -> list[Block]:
             "Negatives of training that the user in fact chose in validation or test.",
         ),
         cost_plot("seconds", "Quality against time", "seconds of training", metric, spent, "Up is better, left is cheaper."),
-        cost_plot(
-            "replies", "Quality against the LLM", "replies of the LLM that a method reads", metric, asked,
-            "Replies that the LLM gave for a method, whichever cell asked for them.",
-        ),
+        _llm_plot(metric, asked, tokens),
     ]  # fmt: skip
     blocks: list[Block] = [Plots([plot for plot in plots if plot is not None])]
     if not any(_rates(cell.record) for some in cells.values() for cell in some):
@@ -385,6 +389,21 @@ def _plots(comparison: ComparisonInput, colours: dict[str, int]) -> list[Block]:
             )
         )
     return blocks
+
+
+def _llm_plot(metric: str, asked: Sequence[Point], tokens: Sequence[Point]) -> Plot | None:
+    """Quality against tokens where those of every method are known, otherwise against replies."""
+    if any(cost for _, _, cost, _, _ in tokens) and {label for label, *_ in asked} <= {label for label, *_ in tokens}:
+        caption = (
+            "Tokens that the LLM read and wrote for the replies that a method reads, whichever cell asked for them; a method "
+            "at 0 asks nothing."
+        )
+        highest = max(cost for _, _, cost, _, _ in tokens)
+        unit, word = next((pair for pair in _UNITS if highest >= pair[0]), (1, "tokens"))
+        scaled = [(label, place, cost / unit, mean, std) for label, place, cost, mean, std in tokens]
+        return cost_plot("tokens", "Quality against the LLM", f"{word} of the LLM, in and out", metric, scaled, caption)
+    caption = "Replies that the LLM gave for a method, whichever cell asked for them. Their tokens are not known of all."
+    return cost_plot("replies", "Quality against the LLM", "replies of the LLM that a method reads", metric, asked, caption)
 
 
 def _replies(record: dict[str, Any]) -> int:
@@ -418,3 +437,8 @@ def _tuning(comparison: ComparisonInput) -> list[Section]:
 def _failures(comparison: ComparisonInput) -> Table:
     rows = [[Cell(identity), Cell(reason)] for identity, reason in comparison.failures.items()]
     return Table("Cells that failed; the same command runs them again", [Column("cell"), Column("reason")], rows)
+
+
+def _tokens(record: dict[str, Any]) -> Cell:
+    count = tokens_of_replies(record)
+    return Cell("n/a") if count is None else Cell(f"{count:,}", sort=count)

@@ -208,7 +208,9 @@ def cost_plot(  # noqa: PLR0917 - what a plot says, in reading order
     with style():
         figure = new_figure(5.4, 3.3)
         axis: Any = figure.subplots()
-        spread = max(cost for _, _, cost, _, _ in points) / max(min(cost for _, _, cost, _, _ in points), 1e-9)
+        costs = [cost for _, _, cost, _, _ in points]
+        # A cost of 0 has no place on a logarithmic axis.
+        spread = max(costs) / min(costs) if min(costs) > 0 else 1.0
         for label, place, cost, mean, std in points:
             colour = SERIES[place % len(SERIES)]
             axis.errorbar(

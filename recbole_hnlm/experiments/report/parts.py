@@ -22,6 +22,8 @@ __all__ = [
     "people_section",
     "repeat_section",
     "run_command",
+    "tokens_by_stage",
+    "tokens_of_replies",
     "versions",
 ]
 
@@ -109,6 +111,21 @@ def _stage(stage: Mapping[str, Any]) -> str:
     return ", ".join([counts, *rest]) + f" ({seconds_text(seconds)})"
 
 
+def tokens_by_stage(record: Mapping[str, Any]) -> dict[str, tuple[int | None, int | None]]:
+    """Return stage -> tokens that it let the LLM read and write in this run; None where the record does not say."""
+    stages = record.get("stages") or {}
+    return {name: (stage.get("prompt_tokens"), stage.get("completion_tokens")) for name, stage in stages.items()}
+
+
+def tokens_of_replies(record: Mapping[str, Any]) -> int | None:
+    """Return the tokens, read and written, that made the replies which a run reads, whichever run asked for them.
+
+    None where that is not known: an older version or a server that does not say made some, or they came from the cache.
+    """
+    counts = [stage.get("tokens_of_all") for stage in (record.get("stages") or {}).values()]
+    return None if any(count is None for count in counts) else sum(counts)
+
+
 def people_section(samples: Samples) -> Section:
     """Show sample users, or say what is missing."""
     lead = (
@@ -170,9 +187,10 @@ def energy_blocks(rows: Sequence[Mapping[str, str]]) -> list[Block]:
     if not rows:
         note = (
             "Energy was not measured. codecarbon writes emissions.csv for a command that it watches; the report shows that "
-            "file where it lies beside the results."
+            "file where it lies beside the results. Offline it sends nothing, and takes the country of the grid from you:"
         )
-        return [Note(note, code="codecarbon monitor -- recbole-hnlm run --model=MODEL --dataset=DATASET")]
+        watch = "CODECARBON_OUTPUT_DIR=results codecarbon monitor --offline --country-iso-code=FRA"
+        return [Note(note, code=f"{watch} -- recbole-hnlm run --model=MODEL --dataset=DATASET")]
 
     def total(name: str) -> float:
         return sum(float(row.get(name) or 0.0) for row in rows)

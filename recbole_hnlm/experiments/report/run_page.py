@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_hnlm.experiments.report.analyses import analysis_sections
 from recbole_hnlm.experiments.report.figures import Curve, curves
-from recbole_hnlm.experiments.report.parts import config_section, data_blocks, people_section, repeat_section, run_command
+from recbole_hnlm.experiments.report.parts import (
+    config_section,
+    data_blocks,
+    people_section,
+    repeat_section,
+    run_command,
+    tokens_by_stage,
+)
 from recbole_hnlm.experiments.report.text import csv_text, number, plural, seconds_text
 from recbole_hnlm.experiments.report.view import Cell, Column, Note, Page, Plots, Section, Table, Tile
 from recbole_hnlm.experiments.tables import metric_name
@@ -154,15 +161,30 @@ def _training(record: dict[str, Any]) -> list[Block]:
                 code="--count_false_negatives=True",
             )
         )
-    seconds = record.get("seconds") or {}
-    if seconds:
-        rows = [
-            [Cell(stage), Cell(f"{value:.1f}", sort=value)]
-            for stage, value in sorted(seconds.items(), key=lambda each: -each[1])
-        ]
-        blocks.append(Table("Seconds by stage", [Column("stage"), Column("seconds", is_number=True)], rows))
+    blocks += _cost(record)
     if record.get("resumed_from"):
         blocks.append(
             Note(f"The run went on from a checkpoint; {plural(len(scores), 'validation score')} are those since then.")
         )
     return blocks
+
+
+def _cost(record: dict[str, Any]) -> list[Block]:
+    """Seconds of each stage, and tokens where an LLM was asked."""
+    seconds, stages = record.get("seconds") or {}, record.get("stages") or {}
+    if not seconds:
+        return []
+    columns, spent = [Column("stage"), Column("seconds", is_number=True)], tokens_by_stage(record)
+    if stages:
+        columns += [Column(f"tokens {way}", is_number=True) for way in ("in", "out")]
+    rows = []
+    for stage, value in sorted(seconds.items(), key=lambda each: -each[1]):
+        counts = spent.get(stage, (0, 0))
+        cells = [Cell("n/a" if count is None else f"{count:,}", sort=count or 0) for count in counts] if stages else []
+        rows.append([Cell(stage), Cell(f"{value:.1f}", sort=value), *cells])
+    legend = (
+        ["Tokens are those that this run asked the LLM to read and write; replies that were there already cost none."]
+        if stages
+        else []
+    )
+    return [Table("Cost by stage", columns, rows, legend=legend)]
