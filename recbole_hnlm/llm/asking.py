@@ -152,6 +152,7 @@ class _Asking:
                 while start < len(waiting):
                     # Read each time: a backend lowers its batch size when memory runs out.
                     batch = waiting[start : start + max(1, self._backend.batch_size)]
+                    bar.set_postfix_str(f"{len(batch)} at a time")
                     valid = self._answer_batch(batch, prompts, decoding)
                     found |= valid
                     start += len(batch)
