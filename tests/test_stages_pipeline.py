@@ -101,7 +101,7 @@ def test_what_an_earlier_run_or_a_silent_server_spent_is_unknown_and_never_guess
 
 
 def test_replies_that_were_asked_for_again_are_added_to_what_the_others_cost(tmp_path):
-    context = make_context(tmp_path, block_pairs(), max_missing_share=0.5, llm_reply_attempts=2)
+    context = make_context(tmp_path, block_pairs(), max_missing_share=0.9, llm_reply_attempts=2)
     flawed = ScriptedBackend(garbage=["Title of i3"])
     run_stage(context, "profile", backend=flawed)
     asked = len(flawed.asked)
