@@ -133,8 +133,9 @@ class TextScorer:
         if kept is None or kept.device.type != "cpu":
             scores.add_(self.standardised(users), alpha=weight)
             return
-        for row, user in zip(scores, users.tolist(), strict=True):
-            row.add_(kept[user], alpha=weight)
+        target = scores.numpy()
+        arrays = (kept.numpy(), users.numpy(), target.dtype.type(weight), target)
+        run_pieces(lambda start, stop: _add_rows(start, stop, *arrays), even_pieces(len(users)))
 
     def _rows_with(self, users: torch.Tensor) -> torch.Tensor | None:
         """Return the rows that are kept, those of these users among them; None where none are kept."""
@@ -217,6 +218,22 @@ def _sum_rows(  # noqa: PLR0917 - numba compiles no keyword-only arguments
             source = dense[columns[place]]
             for column in range(width):
                 target[column] += source[column]
+
+
+@compiled(fastmath={"contract"})
+def _add_rows(  # noqa: PLR0917 - numba compiles no keyword-only arguments
+    start: int,
+    stop: int,
+    rows: NDArray[np.float32],
+    places: NDArray[np.int64],
+    weight: np.float32,
+    out: NDArray[np.float32],
+) -> None:
+    """Add ``weight`` times the rows of these places to rows ``start..stop``."""
+    for row in range(start, stop):
+        source, target = rows[places[row]], out[row]
+        for column in range(len(source)):
+            target[column] += weight * source[column]
 
 
 def _product(sparse: sp.csr_matrix, dense: torch.Tensor) -> torch.Tensor:
