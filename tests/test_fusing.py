@@ -33,7 +33,7 @@ def test_the_ranking_is_the_sum_of_standardised_scores(tmp_path):
     assert torch.allclose(alone[:, 1:], own + texts, atol=1e-6)  # open weights add nothing
     fused.part_weights = [0.5, 2.0]
     pairs = Interaction({"user_id": torch.tensor([3, 9]).repeat_interleave(31), "item_id": torch.arange(31).repeat(2)})
-    others = [standardise_rows(part.predict(pairs).view(2, -1)[:, 1:]) for part in parts]
+    others = [standardise_rows(part.predict(pairs).view(2, -1)[:, 1:].double()).float() for part in parts]
     expected = own + 0.5 * others[0] + 2.0 * others[1] + texts
     found = fused.full_sort_predict(users).view(2, -1)
     assert torch.allclose(found[:, 1:], expected, atol=1e-5)

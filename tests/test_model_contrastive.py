@@ -9,6 +9,7 @@ import torch
 from model_kit import PLAIN, build, write_random
 from test_model_backbones import configure
 
+from recbole_hnlm.model import cosine_contrast
 from recbole_hnlm.model.graph_views import draw_view, kept_interactions
 from recbole_hnlm.model.losses import bpr_loss, info_nce_against, info_nce_over_table
 from recbole_hnlm.model.simgcl import SimGCL, batch_contrast, with_noise
@@ -28,6 +29,30 @@ def test_noise_by_hand():
     assert torch.allclose(noisy, torch.tensor([[1.3, -2.4], [0.0, 5.4]]))
     noisy.sum().backward()
     assert torch.equal(e.grad, torch.ones(2, 2))
+
+
+@pytest.mark.parametrize("temperature", [0.02, 0.2, 1.5])
+@pytest.mark.parametrize("same", [False, True])
+def test_the_contrast_by_blocks_is_that_of_autograd(monkeypatch, temperature, same):
+    """Loss and gradients, with repeated targets, weights, a block that is not full, and rows of zeros."""
+    monkeypatch.setattr(cosine_contrast, "_LEAST_ROWS", 7)
+    monkeypatch.setattr(cosine_contrast, "_BLOCK_NUMBERS", 0)
+    torch.manual_seed(0)
+    table = torch.randn(23, 6)
+    table[3] = 0.0
+    rows = table.clone() if same else torch.randn(23, 6)
+    targets, weights = torch.randint(23, (23,)), torch.rand(23)
+    found, expected = [], []
+    for function, results in ((cosine_contrast.cosine_contrast, found), (cosine_contrast.plain_cosine_contrast, expected)):
+        one, other = rows.clone().requires_grad_(), table.clone().requires_grad_()
+        loss = function(one, one if same else other, targets, weights, temperature)
+        (3.0 * loss).backward()
+        results += [loss, one.grad, *([] if same else [other.grad])]
+    for ours, autograds in zip(found, expected, strict=True):
+        assert torch.allclose(ours, autograds, rtol=1e-4, atol=1e-4)
+    assert cosine_contrast.cosine_contrast(rows, table, targets, weights, temperature).item() == pytest.approx(
+        cosine_contrast.plain_cosine_contrast(rows, table, targets, weights, temperature).item(), rel=1e-5
+    )
 
 
 def test_info_nce_against_a_table_by_hand():

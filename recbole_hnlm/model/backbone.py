@@ -35,8 +35,10 @@ class PairwiseBackbone(GeneralRecommender):
         auxiliary_names: names of the backbone's own terms of the loss, in order.
         loss_part_names: names of the parts that :meth:`calculate_loss` returns, in order.
         reads_hops: whether the choice of negatives reads the layers behind the outputs.
+        scores_by_products: lets an evaluation score few users at a time, since a call costs little in itself.
     """
 
+    scores_by_products = True
     pooling: ClassVar[Pooling] = "mean"
     auxiliary_names: ClassVar[tuple[str, ...]] = ()
 

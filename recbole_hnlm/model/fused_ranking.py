@@ -19,7 +19,7 @@ from recbole_hnlm.model.all_items import predict_all_items
 from recbole_hnlm.model.text_metric import TextMetric
 from recbole_hnlm.model.text_scorer import TextScorer
 from recbole_hnlm.utils.errors import ArtifactError
-from recbole_hnlm.utils.scores import standardise_rows, text_part
+from recbole_hnlm.utils.scores import standardise_items
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,23 +154,36 @@ class FusedRanking:
         return _all_scores(super(), interaction, self)
 
     def added_scores(self, interaction: Any, place: int) -> torch.Tensor:
-        """Return the standardised scores that the weight of this place is for, without the padding id, ``[n, I - 1]``."""
+        """Return the standardised scores that the weight of this place is for, float ``[n, I]``; the padding id has 0."""
         if place < len(self.fused_parts):
             model = self.fused_parts[place].model
-            return standardise_rows(_all_scores(model, interaction, model)[:, 1:].float())
+            return standardise_items(_all_scores(model, interaction, model).float())
         scorer: Any = self.text_scorer
-        return text_part(scorer.scores(interaction[self.USER_ID]), scorer.known)  # type: ignore[attr-defined]
+        return scorer.standardised(interaction[self.USER_ID])  # type: ignore[attr-defined]
+
+    def fused_scores(self, interaction: Any, without: int | None = None) -> torch.Tensor:
+        """Return the model's standardised scores with all others at their weights, float ``[n, I]``; the padding id has 0.
+
+        Args:
+            interaction: n users.
+            without: a place whose scores are left out.
+        """
+        fused = standardise_items(self.model_scores(interaction))
+        for place, weight in enumerate(self.fusion_weights):
+            if not weight or place == without:
+                continue
+            if place < len(self.fused_parts):
+                fused.add_(self.added_scores(interaction, place), alpha=weight)
+            else:
+                scorer: Any = self.text_scorer
+                scorer.add_to(fused, interaction[self.USER_ID], weight)  # type: ignore[attr-defined]
+        return fused
 
     def full_sort_predict(self, interaction: Any) -> torch.Tensor:
         """Return the fused scores of every item for each user of the batch, float ``[n * I]``, without gradient."""
-        scores = self.model_scores(interaction)
         if not any(self.fusion_weights):
-            return scores.reshape(-1)
-        fused = standardise_rows(scores[:, 1:])
-        for place, weight in enumerate(self.fusion_weights):
-            if weight:
-                fused = fused + weight * self.added_scores(interaction, place)
-        return torch.nn.functional.pad(fused, (1, 0)).reshape(-1)
+            return self.model_scores(interaction).reshape(-1)
+        return self.fused_scores(interaction).view(-1)
 
     def predict(self, interaction: Any) -> torch.Tensor:
         """Return the fused scores of pairs (user_id, item_id), float ``[n]``: the same as those in the whole ranking."""

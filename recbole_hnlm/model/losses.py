@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from recbole_hnlm.model.cosine_contrast import cosine_contrast
+
 __all__ = [
     "bpr_loss",
     "contrast_loss",
@@ -104,7 +106,8 @@ def info_nce_against(anchors: torch.Tensor, others: torch.Tensor, targets: torch
         targets: t(a), the partner's row in ``others``, int64 ``[n]``.
         temperature: t > 0.
     """
-    return F.cross_entropy(F.normalize(anchors, dim=1) @ F.normalize(others, dim=1).t() / temperature, targets)
+    weights = anchors.new_full((len(anchors),), 1.0 / max(len(anchors), 1))
+    return cosine_contrast(anchors, others, targets, weights, temperature)
 
 
 def info_nce_over_table(one: torch.Tensor, other: torch.Tensor, ids: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -120,8 +123,7 @@ def info_nce_over_table(one: torch.Tensor, other: torch.Tensor, ids: torch.Tenso
         temperature: t > 0.
     """
     distinct, counts = torch.unique(ids, return_counts=True)
-    similarities = F.normalize(one.index_select(0, distinct), dim=1) @ F.normalize(other, dim=1).t() / temperature
-    return (F.cross_entropy(similarities, distinct, reduction="none") * counts).sum() / len(ids)
+    return cosine_contrast(one.index_select(0, distinct), other, distinct, counts / len(ids), temperature)
 
 
 def mix_negative(negatives: torch.Tensor, semantic_negatives: torch.Tensor, weight: float) -> torch.Tensor:

@@ -17,7 +17,9 @@ import torch.nn.functional as F  # noqa: N812
 
 from recbole_hnlm.data.semantics import mean_item_vectors
 from recbole_hnlm.model.text_metric import learn_metric, mapped
+from recbole_hnlm.utils.kernels import compiled, even_pieces, run_pieces
 from recbole_hnlm.utils.pairs import pair_matrix
+from recbole_hnlm.utils.scores import standardise_items
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,8 +31,9 @@ __all__ = ["TextScorer", "kernel_block", "unit_rows"]
 
 _logger = logging.getLogger(__name__)
 
-_KERNEL_BYTES = 1 << 30
+_KERNEL_BYTES = _ROWS_BYTES = 1 << 30
 _BLOCK_BYTES = 1 << 28
+_KERNEL_ROWS = 256
 
 
 def unit_rows(vectors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -64,6 +67,7 @@ class TextScorer:
         device: torch.device,
         kernel_bytes: int = _KERNEL_BYTES,
         metric_seed: int | None = None,
+        rows_bytes: int = _ROWS_BYTES,
     ) -> None:
         """Take the items' vectors and the training interactions.
 
@@ -77,8 +81,10 @@ class TextScorer:
             kernel_bytes: the kernel of all pairs of items is kept while it takes no more than this, and computed in blocks for
                 each batch otherwise.
             metric_seed: seed of the learned metric; None reads the texts as they are.
+            rows_bytes: the standardised scores of users are kept while those of all users take no more than this.
         """
         self._form, self._temperature, self._device, self._kernel_bytes = form, temperature, device, kernel_bytes
+        self._rows_bytes = rows_bytes
         self._vectors, self._training, self._metric_seed = vectors, training, metric_seed
         self._metric: TextMetric | None = None
         self._mask = np.array(mask, dtype=np.bool_)
@@ -92,7 +98,7 @@ class TextScorer:
     @metric.setter
     def metric(self, metric: TextMetric | None) -> None:
         if metric is not self._metric and (metric is None or self._metric is None or not metric.equals(self._metric)):
-            for name in ("units", "_means", "_kernel"):
+            for name in ("units", "_means", "_kernel", "_kept_rows"):
                 self.__dict__.pop(name, None)
             self._metric = metric
 
@@ -112,6 +118,40 @@ class TextScorer:
             self._metric = learn_metric(units, self.known, self._training, self._metric_seed)
         return mapped(units, self._metric.weight.to(units), self._metric.bias.to(units)) * self.known[:, None]
 
+    def standardised(self, users: torch.Tensor) -> torch.Tensor:
+        """Return the scores with mean 0 and standard deviation 1 over the items that have text, float32 ``[n, I]``.
+
+        An item without text has 0, and so have all items for a user without text. A model is evaluated more than once and its
+        texts stay the same: rows are kept while those of all users take little memory.
+        """
+        kept = self._rows_with(users)
+        return standardise_items(self.scores(users), self.known) if kept is None else kept[users]
+
+    def add_to(self, scores: torch.Tensor, users: torch.Tensor, weight: float) -> None:
+        """Add ``weight`` times :meth:`standardised` to scores ``[n, I]``, in place."""
+        kept = self._rows_with(users)
+        if kept is None or kept.device.type != "cpu":
+            scores.add_(self.standardised(users), alpha=weight)
+            return
+        target = scores.numpy()
+        arrays = (kept.numpy(), users.numpy(), target.dtype.type(weight), target)
+        run_pieces(lambda start, stop: _add_rows(start, stop, *arrays), even_pieces(len(users)))
+
+    def _rows_with(self, users: torch.Tensor) -> torch.Tensor | None:
+        """Return the rows that are kept, those of these users among them; None where none are kept."""
+        kept = self._kept_rows
+        if kept is not None and len(new := users[~self._is_kept[users]]):
+            kept[new] = standardise_items(self.scores(new), self.known)
+            self._is_kept[new] = True
+        return kept
+
+    @cached_property
+    def _kept_rows(self) -> torch.Tensor | None:
+        """Room for the rows of all users, float32 ``[U, I]``, or None where it is too much; what is written takes memory."""
+        shape = (self._training.n_users, len(self.units))
+        self._is_kept = torch.zeros(shape[0], dtype=torch.bool, device=self._device)
+        return torch.empty(shape, device=self._device) if 4 * shape[0] * shape[1] <= self._rows_bytes else None
+
     def scores(self, users: torch.Tensor) -> torch.Tensor:
         """Return the scores of all items for users (int64 ``[n]``), float32 ``[n, I]``; a user without text has equal ones."""
         return self._means[users] @ self.units.t() if self._form == "mean" else self._kernel_scores(users)
@@ -130,9 +170,19 @@ class TextScorer:
 
     @cached_property
     def _kernel(self) -> torch.Tensor | None:
-        """The kernel of all pairs of items, ``[I, I]``, or None where it would take too much memory."""
+        """The kernel of all pairs of items, ``[I, I]``, or None where it would take too much memory.
+
+        It is symmetric, so that one half is computed and the other copied.
+        """
         count = len(self.units)
-        return kernel_block(self.units, self.units, self._temperature) if 4 * count * count <= self._kernel_bytes else None
+        if 4 * count * count > self._kernel_bytes:
+            return None
+        kernel = self.units.new_empty(count, count)
+        for start in range(0, count, _KERNEL_ROWS):
+            stop = start + _KERNEL_ROWS
+            kernel[start:stop, start:] = kernel_block(self.units[start:stop], self.units[start:], self._temperature)
+            kernel[stop:, start:stop] = kernel[start:stop, stop:].t()
+        return kernel
 
     def _kernel_scores(self, users: torch.Tensor) -> torch.Tensor:
         history = self._history[users.cpu().numpy()]
@@ -150,9 +200,49 @@ class TextScorer:
         return torch.cat(blocks, dim=1)
 
 
+@compiled()
+def _sum_rows(  # noqa: PLR0917 - numba compiles no keyword-only arguments
+    start: int,
+    stop: int,
+    pointers: NDArray[np.int32],
+    columns: NDArray[np.int32],
+    dense: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    """Write rows ``start..stop`` of the product of a matrix of ones and a dense one."""
+    width = dense.shape[1]
+    for row in range(start, stop):
+        target = out[row]
+        target[:] = 0.0
+        for place in range(pointers[row], pointers[row + 1]):
+            source = dense[columns[place]]
+            for column in range(width):
+                target[column] += source[column]
+
+
+@compiled(fastmath={"contract"})
+def _add_rows(  # noqa: PLR0917 - numba compiles no keyword-only arguments
+    start: int,
+    stop: int,
+    rows: NDArray[np.float32],
+    places: NDArray[np.int64],
+    weight: np.float32,
+    out: NDArray[np.float32],
+) -> None:
+    """Add ``weight`` times the rows of these places to rows ``start..stop``."""
+    for row in range(start, stop):
+        source, target = rows[places[row]], out[row]
+        for column in range(len(source)):
+            target[column] += weight * source[column]
+
+
 def _product(sparse: sp.csr_matrix, dense: torch.Tensor) -> torch.Tensor:
+    """Return the product of a matrix of ones and a dense one; each row is summed in the order of its columns."""
     if dense.device.type == "cpu":
-        return torch.from_numpy(sparse @ dense.numpy())
+        out = torch.empty(sparse.shape[0], dense.shape[1], dtype=dense.dtype)
+        arrays = (sparse.indptr, sparse.indices, dense.numpy(), out.numpy())
+        run_pieces(lambda start, stop: _sum_rows(start, stop, *arrays), even_pieces(len(out)))
+        return out
     coo = sparse.tocoo()
     places = torch.from_numpy(np.stack([coo.row, coo.col]))
     return torch.sparse_coo_tensor(places, torch.from_numpy(coo.data), sparse.shape).to(dense.device) @ dense

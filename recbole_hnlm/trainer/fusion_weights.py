@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
 
+from recbole_hnlm.evaluator.full_ranking import can_rank_blocks, user_blocks
+from recbole_hnlm.evaluator.top_items import rank_rows
+from recbole_hnlm.trainer.block_evaluation import on_one_cpu
 from recbole_hnlm.utils.errors import ConfigError
-from recbole_hnlm.utils.scores import standardise_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["WEIGHTS", "check_validation", "choose_weights", "has_open_weights", "score_weights"]
 
@@ -83,28 +85,48 @@ def score_weights(trainer: Any, valid_data: Any, place: int, weights: Sequence[f
     """
     model, metric = trainer.model, trainer.config["valid_metric"].lower()
     model.eval()
-    others = [(other, weight) for other, weight in enumerate(model.fusion_weights) if weight and other != place]
     collectors = [_collector(trainer) for _ in weights]
     stride = math.ceil(valid_data.sample_size / _MOST_USERS) if trainer.config["single_spec"] else 1
-    for number, (interaction, history, positive_u, positive_i) in enumerate(valid_data):
-        if number % stride:
-            continue
-        batch = interaction.to(trainer.device)
-        own = standardise_rows(model.model_scores(batch)[:, 1:])
-        for other, weight in others:
-            own = own + weight * model.added_scores(batch, other)
-        added = model.added_scores(batch, place)
-        for weight, collector in zip(weights, collectors, strict=True):
-            scores = torch.nn.functional.pad(own + weight * added, (1, 0), value=-np.inf)
-            if history is not None:
-                scores[history] = -np.inf
-            collector.eval_batch_collect(scores, interaction, positive_u, positive_i)
+    if on_one_cpu(trainer.config) and can_rank_blocks(valid_data, trainer.eval_collector.register):
+        _collect_blocks(trainer, valid_data, place, dict(zip(weights, collectors, strict=True)), stride)
+    else:
+        _collect_batches(trainer, valid_data, place, dict(zip(weights, collectors, strict=True)), stride)
     found = {}
     for weight, collector in zip(weights, collectors, strict=True):
         collector.model_collect(model)
         collector.expect_rows(valid_data)
         found[weight] = float(trainer.evaluator.evaluate(collector.get_data_struct())[metric])
     return found
+
+
+def _collect_blocks(trainer: Any, valid_data: Any, place: int, collectors: Mapping[float, Any], stride: int) -> None:
+    """Collect the lists under each weight, found by the compiled ranking."""
+    model, longest = trainer.model, max(trainer.config["topk"])
+    lists: dict[float, list[Any]] = {weight: [] for weight in collectors}
+    small = getattr(model, "scores_by_products", False)
+    for interaction, histories, positives in user_blocks(valid_data, small=small, every=stride):
+        own, added = model.fused_scores(interaction, without=place), model.added_scores(interaction, place)
+        scores = torch.empty_like(own)
+        for weight, found in lists.items():
+            torch.add(own, added, alpha=weight, out=scores)
+            found.append(rank_rows(scores, histories, positives, longest))
+    for weight, collector in collectors.items():
+        collector.collect_lists(lists[weight])
+
+
+def _collect_batches(trainer: Any, valid_data: Any, place: int, collectors: Mapping[float, Any], stride: int) -> None:
+    """Collect as RecBole does: on an accelerator, in several processes, and for metrics that read more than lists."""
+    for number, (interaction, history, positive_u, positive_i) in enumerate(valid_data):
+        if number % stride:
+            continue
+        batch = interaction.to(trainer.device)
+        own, added = trainer.model.fused_scores(batch, without=place), trainer.model.added_scores(batch, place)
+        for weight, collector in collectors.items():
+            scores = own + weight * added
+            scores[:, 0] = -np.inf
+            if history is not None:
+                scores[history] = -np.inf
+            collector.eval_batch_collect(scores, interaction, positive_u, positive_i)
 
 
 def _collector(trainer: Any) -> Any:

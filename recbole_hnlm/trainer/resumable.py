@@ -14,6 +14,7 @@ from recbole_hnlm import __version__
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.evaluator.collector import RepairedCollector
 from recbole_hnlm.evaluator.registry import MetricEvaluator, recboles_metrics_only
+from recbole_hnlm.trainer.block_evaluation import BlockEvaluation
 from recbole_hnlm.trainer.checkpoint import (
     changed_counters,
     decode,
@@ -81,7 +82,7 @@ def read_resumable(path: str | Path, map_location: Any = "cpu") -> dict[str, Any
     return checkpoint
 
 
-class ResumableTraining:
+class ResumableTraining(BlockEvaluation):
     """Mixin over any of RecBole's trainers.
 
     Two files per run: ``<run_id>.pth`` holds the best model by validation, ``<run_id>.last.pth`` the state after the last
@@ -367,7 +368,7 @@ class ResumableTraining:
             path = model_file or self.saved_model_file
             load_weights(self.model, read_checkpoint(path, map_location=self.config["device"]), path)
         self.eval_collector.expect_rows(eval_data)
-        return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)  # type: ignore[misc]
+        return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
     def _map_reduce(self, result: Any, num_sample: int) -> Any:
         """Keep the result: every rank has computed it from the rows of all ranks.

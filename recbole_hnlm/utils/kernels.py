@@ -18,8 +18,9 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["compiled", "run_pieces"]
+__all__ = ["compiled", "even_pieces", "run_pieces"]
 
+_PIECES = 8
 _POOLS: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
@@ -39,6 +40,12 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
             return numba.njit(nogil=True, **options)(function)
 
     return decorate
+
+
+def even_pieces(count: int) -> list[int]:
+    """Return the bounds of a few pieces of ``0..count`` of about the same size, for :func:`run_pieces`."""
+    pieces = min(_PIECES, count)
+    return [count * piece // pieces for piece in range(pieces + 1)] if count else [0]
 
 
 def run_pieces(kernel: Callable[[int, int], object], bounds: Sequence[int]) -> None:
