@@ -15,6 +15,9 @@ from recbole_hnlm.trainer import fusion_weights
 from recbole_hnlm.trainer.fusion_weights import score_weights
 from recbole_hnlm.utils.scores import standardise_items, standardise_rows
 
+# RecBole's trainer writes its tensorboard files into the current folder.
+pytestmark = pytest.mark.usefixtures("workdir")
+
 PLAIN = {"negative_route": "none", "alignment_weight": 0.0, "negative_sampler": "uniform"}
 
 

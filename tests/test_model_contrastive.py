@@ -13,6 +13,7 @@ from recbole_hnlm.model import cosine_contrast
 from recbole_hnlm.model.graph_views import draw_view, kept_interactions
 from recbole_hnlm.model.losses import bpr_loss, info_nce_against, info_nce_over_table
 from recbole_hnlm.model.simgcl import SimGCL, batch_contrast, with_noise
+from recbole_hnlm.model.unit_messages import plain_unit_messages, unit_messages
 from recbole_hnlm.utils.errors import ConfigError, MissingDependencyError
 
 
@@ -53,6 +54,24 @@ def test_the_contrast_by_blocks_is_that_of_autograd(monkeypatch, temperature, sa
     assert cosine_contrast.cosine_contrast(rows, table, targets, weights, temperature).item() == pytest.approx(
         cosine_contrast.plain_cosine_contrast(rows, table, targets, weights, temperature).item(), rel=1e-5
     )
+
+
+@pytest.mark.parametrize(("rate", "training"), [(0.0, True), (0.3, True), (0.3, False)])
+def test_messages_of_ngcf_in_one_pass_are_autograds(rate, training):
+    torch.manual_seed(0)
+    nodes = torch.randn(50, 8)
+    nodes[3] = 0.0
+    wanted = torch.randn(50, 8)
+    results = []
+    for function in (unit_messages, plain_unit_messages):
+        torch.manual_seed(1)
+        given = nodes.clone().requires_grad_()
+        out = function(given, rate, training)
+        (out * wanted).sum().backward()
+        given.grad[3] = 0.0  # of a row of zeros it is of the order of 1e12
+        results.append((out.detach(), given.grad, torch.rand(3)))
+    for found, expected in zip(*results, strict=True):
+        assert torch.allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_info_nce_against_a_table_by_hand():

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from recbole.model.general_recommender.ngcf import NGCF
 
 from recbole_hnlm.model.losses import embedding_regularization
 from recbole_hnlm.model.mixin import HNLMMixin
 from recbole_hnlm.model.propagation import SymmetricAdjacency, normalized_adjacency, propagate_once
+from recbole_hnlm.model.unit_messages import unit_messages
 from recbole_hnlm.negative_sampler.hops import Propagated, pool_hops
 
 __all__ = ["HNLMNGCF"]
-
-_SLOPE = 0.2
 
 
 class HNLMNGCF(HNLMMixin, NGCF):
@@ -61,7 +59,7 @@ class HNLMNGCF(HNLMMixin, NGCF):
         for layer in self.GNNlayers:
             near = propagate_once(self.norm_adj_matrix, nodes) if matrix is None else torch.sparse.mm(matrix, nodes)
             nodes = layer.linear(nodes + near) + layer.interActTransform(near * nodes)
-            nodes = F.normalize(self.emb_dropout(F.leaky_relu(nodes, _SLOPE)), dim=1)
+            nodes = unit_messages(nodes, self.message_dropout, self.training)
             layers.append(nodes)
         return tuple(layer[: self.n_users] for layer in layers), tuple(layer[self.n_users :] for layer in layers)
 
