@@ -12,7 +12,8 @@ import types
 
 import pytest
 
-from recbole_hnlm.cli import common, main, run_script
+from recbole_hnlm import __version__
+from recbole_hnlm.cli import common, entry, main, run_script
 from recbole_hnlm.cli.entry import VERBS
 from recbole_hnlm.quick_start import launch
 
@@ -305,3 +306,13 @@ def test_of_several_processes_that_tune_the_first_one_measures(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["finetune", "--eval", "--dataset=ml-100k"]) == 0
     assert done == ["finetune"]
+
+
+def test_who_looks_on_sees_a_line_before_the_imports(monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr(entry, "_imported", lambda module: seen.append(capsys.readouterr().err) or sys.exit(3))
+    for is_terminal in (True, False):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda answer=is_terminal: answer)
+        with pytest.raises(SystemExit):
+            main(["doctor"])
+    assert seen == [f"recbole-hnlm {__version__}, doctor: loading PyTorch and RecBole\n", ""]

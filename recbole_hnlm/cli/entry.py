@@ -128,6 +128,9 @@ def _imported(module: str) -> Verb:
 def _perform(name: str, prog: str, argv: Sequence[str] | None) -> int:
     """Import a verb, parse its options and run it."""
     entry = VERBS[name]
+    if sys.stderr.isatty():
+        # Who looks on sees at once that something happens: the imports take seconds.
+        sys.stderr.write(f"recbole-hnlm {__version__}, {name}: loading PyTorch and RecBole\n")
     verb = _imported(entry.module)
     parser = argparse.ArgumentParser(
         **_formatted(prog=prog, description=f"{entry.help}.\n\n{verb.NOTES}", epilog=verb.EXAMPLES)
