@@ -16,6 +16,7 @@ from recbole_hnlm.data.semantics import SemanticVectors
 from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.model.fused_ranking import fused_ranking
 from recbole_hnlm.model.hnlmlightgcn import HNLMLightGCN
+from recbole_hnlm.model.recbole_graphs import on_current_scipy
 
 NO_SEMANTICS = {"negative_route": "none", "alignment_weight": 0.0}
 """No semantic part at all."""
@@ -116,5 +117,6 @@ def build(config, vectors=None, **vector_options):
     train._dataset.semantic_vectors = vectors
     loader = build_train_loader(config, train)
     init_seed(config["seed"], config["reproducibility"])
-    model_class = config.model_class if config["text_score"] == "none" else fused_ranking(config.model_class)
+    model_class = on_current_scipy(config.model_class)
+    model_class = model_class if config["text_score"] == "none" else fused_ranking(model_class)
     return loader, model_class(config, train._dataset), valid, test

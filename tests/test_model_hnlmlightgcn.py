@@ -75,7 +75,7 @@ def test_global_random_state_is_what_stock_leaves(tmp_path):
     config = make_config(tmp_path)
     loader, _, _, _ = build(config, vectors=True)
     states = []
-    for cls in (LightGCN, HNLMLightGCN):
+    for cls in (on_current_scipy(LightGCN), HNLMLightGCN):
         init_seed(3, True)
         cls(config, loader._dataset)
         states.append(torch.get_rng_state())

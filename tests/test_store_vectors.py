@@ -225,7 +225,7 @@ def test_opening_a_store_takes_less_memory_than_a_tenth_of_it(tmp_path):
     from recbole_hnlm.data.store import StoreIdentity, VectorStore, VectorStoreWriter
     identity = StoreIdentity(*{list(asdict(IDENTITY).values())!r})
     folder = Path({str(tmp_path / "big")!r})
-    users, items, dim = 1000, 300, 576
+    users, items, dim = 1500, 300, 576
     tables = ([f"u{{n}}" for n in range(users)], [f"i{{n}}" for n in range(items)])
     grid = np.arange(users * 100)
     keys = np.stack([grid // 100, (grid * 3) % items], axis=1)
