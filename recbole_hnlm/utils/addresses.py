@@ -158,6 +158,8 @@ def _parsed(text: str, key_variable: str) -> ServerAddress:
         port = address.port
         if port == 0:
             raise ValueError("Port is 0")
+        if "[" in address.netloc:
+            ipaddress.IPv6Address((address.hostname or "").partition("%")[0])  # Python 3.10 splits whatever stands in brackets
     except ValueError as error:
         what = "the port is no number between 1 and 65535" if "ort" in str(error) else "its host cannot be read"
         raise refused(f"is not {_EXAMPLE}: {what}") from None
