@@ -84,3 +84,23 @@ def test_the_limit_refuses_a_dense_matrix(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode != 0
     assert "memory" in done.stderr
+
+
+BLOCKS = """
+import numpy as np, psutil, torch
+from recbole_hnlm.evaluator.top_items import ItemLists, RankedRows
+users, items = torch.rand(26, 64), torch.rand(30_000, 64)
+none = ItemLists(np.zeros(27, dtype=np.int64), np.zeros(0, dtype=np.int64))
+ranked = RankedRows(26 * 1000, 20)
+for block in range(600):
+    ranked.add(users @ items.T, none, none)
+    if block == 20:
+        before = psutil.Process().memory_info().rss
+print(psutil.Process().memory_info().rss - before)
+"""
+
+
+def test_ranking_many_users_keeps_their_lists_alone(tmp_path):
+    """Blocks of scores are 3.1 MB each; when their lists were kept one by one, half of every block stayed in memory."""
+    done = subprocess.run([sys.executable, "-c", BLOCKS], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True)
+    assert int(done.stdout) < 60 << 20

@@ -6,16 +6,13 @@ GiniIndex and TailPercentage always crash. The collector here sets aside what is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from recbole.evaluator import Collector
 from recbole.utils import EvaluatorType
 
 from recbole_hnlm.evaluator.registry import MetricRegister, recboles_metrics_only
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = ["RepairedCollector", "interleave"]
 
@@ -62,16 +59,15 @@ class RepairedCollector(Collector):
         if self.config["eval_type"] == EvaluatorType.RANKING:
             setattr(self.register, "rec.items", True)
 
-    def collect_lists(self, lists: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    def collect_lists(self, lists: tuple[torch.Tensor, torch.Tensor]) -> None:
         """Take the lists of all users at once, where :meth:`eval_batch_collect` takes the scores of some.
 
         Args:
-            lists: for blocks of users, the best items ``[n, max(topk)]`` and hits with the number of relevant items
-                ``[n, max(topk) + 1]``.
+            lists: the best items ``[n, max(topk)]``, and hits with the number of relevant items ``[n, max(topk) + 1]``.
         """
-        for name, parts in zip(("rec.items", "rec.topk"), zip(*lists, strict=True), strict=False):
+        for name, part in zip(("rec.items", "rec.topk"), lists, strict=True):
             if self.register.need(name):
-                self.data_struct.set(name, torch.cat(parts))
+                self.data_struct.set(name, part)
 
     def expect_rows(self, eval_data: Any) -> None:
         """Note how many rows (users, or labelled interactions) the coming evaluation has over all ranks."""

@@ -15,7 +15,7 @@ from recbole_hnlm.utils.kernels import compiled, even_pieces, run_pieces
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ItemLists", "rank_rows"]
+__all__ = ["ItemLists", "RankedRows", "rank_rows"]
 
 _LANES = 64
 _DEPTH = 32
@@ -167,3 +167,32 @@ def rank_rows(scores: torch.Tensor, histories: ItemLists, positives: ItemLists, 
         for row in undecided:
             _mark(row, *positives, items, hits)
     return torch.from_numpy(items), torch.from_numpy(hits)
+
+
+class RankedRows:
+    """The lists of many rows, ranked block by block.
+
+    They lie in one piece that is there from the start. Small arrays that stay, allocated in turns with large ones that go,
+    would leave the allocator holes in which no further block of scores fits, and memory would grow with rows x items.
+
+    Args:
+        rows: how many at most.
+        k: length of the lists.
+    """
+
+    def __init__(self, rows: int, k: int) -> None:
+        self._items = torch.empty((rows, k), dtype=torch.int64)
+        self._hits = torch.empty((rows, k + 1), dtype=torch.int64)
+        self._count = 0
+
+    def add(self, scores: torch.Tensor, histories: ItemLists, positives: ItemLists) -> None:
+        """Rank the next rows; see :func:`rank_rows`."""
+        items, hits = rank_rows(scores, histories, positives, self._items.shape[1])
+        place = slice(self._count, self._count + len(items))
+        self._items[place], self._hits[place] = items, hits
+        self._count += len(items)
+
+    @property
+    def lists(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What :func:`rank_rows` returns, of all rows so far."""
+        return self._items[: self._count], self._hits[: self._count]

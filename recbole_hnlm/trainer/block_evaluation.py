@@ -9,7 +9,7 @@ from recbole.trainer.trainer import Trainer
 from tqdm import tqdm
 
 from recbole_hnlm.evaluator.full_ranking import can_rank_blocks, user_blocks
-from recbole_hnlm.evaluator.top_items import rank_rows
+from recbole_hnlm.evaluator.top_items import RankedRows
 
 if TYPE_CHECKING:
     from recbole_hnlm.evaluator.collector import RepairedCollector
@@ -44,13 +44,13 @@ class BlockEvaluation:
         if self.item_tensor is None:
             self.item_tensor = eval_data._dataset.get_item_feature()
         blocks = user_blocks(eval_data, small=getattr(self.model, "scores_by_products", False))
-        longest, lists = max(self.config["topk"]), []
+        ranked = RankedRows(int(eval_data.sample_size), max(self.config["topk"]))
         with tqdm(total=int(eval_data.sample_size), desc="Evaluate", unit="user", ncols=100, disable=not show_progress) as bar:
             for interaction, histories, positives in blocks:
                 scores = self._full_sort_batch_eval((interaction, None, None, None))[1]  # type: ignore[attr-defined]
-                lists.append(rank_rows(scores, histories, positives, longest))
+                ranked.add(scores, histories, positives)
                 bar.update(len(interaction))
-        self.eval_collector.collect_lists(lists)
+        self.eval_collector.collect_lists(ranked.lists)
         self.eval_collector.model_collect(self.model)
         result = self.evaluator.evaluate(self.eval_collector.get_data_struct())
         self.wandblogger.log_eval_metrics(result, head="eval")  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
 
 from recbole_hnlm.evaluator.full_ranking import can_rank_blocks, user_blocks
-from recbole_hnlm.evaluator.top_items import rank_rows
+from recbole_hnlm.evaluator.top_items import RankedRows
 from recbole_hnlm.trainer.block_evaluation import on_one_cpu
 from recbole_hnlm.utils.errors import ConfigError
 
@@ -102,16 +102,16 @@ def score_weights(trainer: Any, valid_data: Any, place: int, weights: Sequence[f
 def _collect_blocks(trainer: Any, valid_data: Any, place: int, collectors: Mapping[float, Any], stride: int) -> None:
     """Collect the lists under each weight, found by the compiled ranking."""
     model, longest = trainer.model, max(trainer.config["topk"])
-    lists: dict[float, list[Any]] = {weight: [] for weight in collectors}
+    ranked = {weight: RankedRows(int(valid_data.sample_size), longest) for weight in collectors}
     small = getattr(model, "scores_by_products", False)
     for interaction, histories, positives in user_blocks(valid_data, small=small, every=stride):
         own, added = model.fused_scores(interaction, without=place), model.added_scores(interaction, place)
         scores = torch.empty_like(own)
-        for weight, found in lists.items():
+        for weight, rows in ranked.items():
             torch.add(own, added, alpha=weight, out=scores)
-            found.append(rank_rows(scores, histories, positives, longest))
+            rows.add(scores, histories, positives)
     for weight, collector in collectors.items():
-        collector.collect_lists(lists[weight])
+        collector.collect_lists(ranked[weight].lists)
 
 
 def _collect_batches(trainer: Any, valid_data: Any, place: int, collectors: Mapping[float, Any], stride: int) -> None:
