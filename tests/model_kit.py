@@ -6,6 +6,7 @@ import contextlib
 import sys
 
 import numpy as np
+import torch
 from recbole.data.utils import create_dataset, data_preparation
 from recbole.utils import init_seed
 from stages_recbole import StockConfig
@@ -17,6 +18,7 @@ from recbole_hnlm.data.training import TrainingInteractions
 from recbole_hnlm.model.fused_ranking import fused_ranking
 from recbole_hnlm.model.hnlmlightgcn import HNLMLightGCN
 from recbole_hnlm.model.recbole_graphs import on_current_scipy
+from recbole_hnlm.utils.scores import standardise_rows
 
 NO_SEMANTICS = {"negative_route": "none", "alignment_weight": 0.0}
 """No semantic part at all."""
@@ -120,3 +122,14 @@ def build(config, vectors=None, **vector_options):
     model_class = on_current_scipy(config.model_class)
     model_class = model_class if config["text_score"] == "none" else fused_ranking(model_class)
     return loader, model_class(config, train._dataset), valid, test
+
+
+def text_part(text_scores, known):
+    """Standardise texts' scores ``[n, I]`` over the items that have text; ``[n, I - 1]``, 0 for an item without."""
+    mask = None if known is None or bool(known[1:].all()) else known[None, 1:]
+    return standardise_rows(text_scores[:, 1:], mask)
+
+
+def fuse_scores(scores, text_scores, weight, known=None):
+    """``z(s_u)_i + w * z(s_text)_i``, ``[n, I]``, written down as it is stated; the padding id has 0."""
+    return torch.nn.functional.pad(standardise_rows(scores[:, 1:]) + weight * text_part(text_scores, known), (1, 0))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from model_kit import PLAIN, build, make_config, write_random
+from model_kit import PLAIN, build, make_config, text_part, write_random
 from recbole.data.interaction import Interaction
 from recbole.model.general_recommender import EASE, NeuMF
 
@@ -17,7 +17,7 @@ from recbole_hnlm.quick_start.recommending import recommend
 from recbole_hnlm.quick_start.runner import evaluate_checkpoint, load_checkpoint, run
 from recbole_hnlm.trainer.fusion_weights import WEIGHTS
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError
-from recbole_hnlm.utils.scores import standardise_rows, text_part
+from recbole_hnlm.utils.scores import standardise_rows
 
 
 def test_the_ranking_is_the_sum_of_standardised_scores(tmp_path):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from model_kit import PLAIN, build, make_config, write_random
+from model_kit import PLAIN, build, fuse_scores, make_config, write_random
 from recbole.data.interaction import Interaction
 from recbole.model.general_recommender import EASE
 
@@ -15,7 +15,6 @@ from recbole_hnlm.model.text_metric import TextMetric, draw_pairs, learn_metric,
 from recbole_hnlm.trainer.checkpoint import decode, encode
 from recbole_hnlm.utils.errors import ConfigError
 from recbole_hnlm.utils.pairs import pair_matrix
-from recbole_hnlm.utils.scores import fuse_scores
 
 
 def training_of(users, items, n_users=9, n_items=41):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from model_kit import NO_SEMANTICS, PLAIN, build, make_config, write_random
+from model_kit import NO_SEMANTICS, PLAIN, build, fuse_scores, make_config, write_random
 from recbole.data.interaction import Interaction
 from recbole.model.general_recommender import EASE, LightGCN, NeuMF
 from stages_kit import ScriptedEncoder
@@ -27,7 +27,7 @@ from recbole_hnlm.stages import session as stage_session
 from recbole_hnlm.trainer.fusion_weights import WEIGHTS
 from recbole_hnlm.utils.errors import ArtifactError, ConfigError
 from recbole_hnlm.utils.registry import model_yaml
-from recbole_hnlm.utils.scores import fuse_scores, standardise_rows
+from recbole_hnlm.utils.scores import standardise_rows
 from recbole_hnlm.utils.values import load_yaml
 
 

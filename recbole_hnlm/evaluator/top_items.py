@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from recbole_hnlm.utils.kernels import compiled, even_pieces, run_pieces
+from recbole_hnlm.utils.kernels import compiled, run_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -159,8 +159,7 @@ def rank_rows(scores: torch.Tensor, histories: ItemLists, positives: ItemLists, 
     count = len(scores)
     items, hits = np.empty((count, k), dtype=np.int64), np.empty((count, k + 1), dtype=np.int64)
     decided = np.empty(count, dtype=np.bool_)
-    arrays = (scores.numpy(), *histories, *positives, items, hits, decided)
-    run_pieces(lambda start, stop: _rank(start, stop, *arrays), even_pieces(count))
+    run_rows(_rank, count, scores.numpy(), *histories, *positives, items, hits, decided)
     undecided = np.flatnonzero(~decided)
     if len(undecided):
         items[undecided] = torch.topk(scores[torch.from_numpy(undecided)], k, dim=-1)[1].numpy()

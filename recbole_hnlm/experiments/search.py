@@ -88,7 +88,9 @@ class Search:
             )
 
     def _queue_points(self) -> None:
-        points = ([] if self.plan.first is None else [self.plan.first]) if self.plan.points is None else self.plan.points
+        points = self.plan.points
+        if points is None:
+            points = () if self.plan.first is None else (self.plan.first,)
         # A surplus trial was drawn, not queued: its point may still be to be tried.
         known = {point_key(self.params(each)) for each in self.trials() if "surplus" not in each.user_attrs.get("left_out", "")}
         for point in points:

@@ -116,14 +116,15 @@ def ask(
     reused = sum(key in found for key in keys)
     open_prompts = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in found}
     asking = _Asking(backend, reply_format, cache, first, settings.llm_reply_attempts, earlier=earlier_attempts)
-    before = usage_of(backend)
+    tokens: TokenUsage | None = TokenUsage()
     if open_prompts:
+        before = usage_of(backend)
         found |= asking.answer(open_prompts, description, show_progress=show_progress)
+        after = usage_of(backend)
+        tokens = None if before is None or after is None else after - before
     replies = [found.get(key) for key in keys]
     missing = replies.count(None)
     _report(missing, len(prompts), asking.bad_example, settings, description)
-    after = usage_of(backend) if open_prompts else before
-    tokens = TokenUsage() if not open_prompts else None if before is None or after is None else after - before
     return AskResult(replies, reused, len(prompts) - reused - missing, missing, tokens)
 
 

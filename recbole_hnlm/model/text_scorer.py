@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from recbole_hnlm.data.semantics import mean_item_vectors
 from recbole_hnlm.model.text_metric import learn_metric, mapped
-from recbole_hnlm.utils.kernels import compiled, even_pieces, run_pieces
+from recbole_hnlm.utils.kernels import compiled, run_rows
 from recbole_hnlm.utils.pairs import pair_matrix
 from recbole_hnlm.utils.scores import standardise_items
 
@@ -134,8 +134,7 @@ class TextScorer:
             scores.add_(self.standardised(users), alpha=weight)
             return
         target = scores.numpy()
-        arrays = (kept.numpy(), users.numpy(), target.dtype.type(weight), target)
-        run_pieces(lambda start, stop: _add_rows(start, stop, *arrays), even_pieces(len(users)))
+        run_rows(_add_rows, len(users), kept.numpy(), users.numpy(), target.dtype.type(weight), target)
 
     def _rows_with(self, users: torch.Tensor) -> torch.Tensor | None:
         """Return the rows that are kept, those of these users among them; None where none are kept."""
@@ -240,8 +239,7 @@ def _product(sparse: sp.csr_matrix, dense: torch.Tensor) -> torch.Tensor:
     """Return the product of a matrix of ones and a dense one; each row is summed in the order of its columns."""
     if dense.device.type == "cpu":
         out = torch.empty(sparse.shape[0], dense.shape[1], dtype=dense.dtype)
-        arrays = (sparse.indptr, sparse.indices, dense.numpy(), out.numpy())
-        run_pieces(lambda start, stop: _sum_rows(start, stop, *arrays), even_pieces(len(out)))
+        run_rows(_sum_rows, len(out), sparse.indptr, sparse.indices, dense.numpy(), out.numpy())
         return out
     coo = sparse.tocoo()
     places = torch.from_numpy(np.stack([coo.row, coo.col]))

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch.autograd.function import once_differentiable
 
-from recbole_hnlm.utils.kernels import compiled, even_pieces, run_pieces
+from recbole_hnlm.utils.kernels import compiled, run_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -98,7 +98,7 @@ class _UnitMessages(torch.autograd.Function):
         factors = factors.bernoulli_(1.0 - rate) if rate else factors.fill_(1.0)
         out, lengths = torch.empty_like(nodes), nodes.new_empty(len(nodes))
         arrays = (nodes.numpy(), factors.numpy(), np.float32(1.0 - rate), lengths.numpy(), out.numpy())
-        run_pieces(lambda start, stop: _forward(start, stop, *arrays), even_pieces(len(nodes)))
+        run_rows(_forward, len(nodes), *arrays)
         ctx.save_for_backward(out, factors, lengths)
         return out
 
@@ -107,6 +107,5 @@ class _UnitMessages(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
         out, factors, lengths = ctx.saved_tensors
         result, grad = torch.empty_like(out), grad.contiguous()
-        arrays = (out.numpy(), factors.numpy(), lengths.numpy(), grad.numpy(), result.numpy())
-        run_pieces(lambda start, stop: _backward(start, stop, *arrays), even_pieces(len(out)))
+        run_rows(_backward, len(out), out.numpy(), factors.numpy(), lengths.numpy(), grad.numpy(), result.numpy())
         return result, None

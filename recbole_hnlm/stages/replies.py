@@ -11,7 +11,7 @@ from recbole_hnlm.config.facts import Affects
 from recbole_hnlm.config.settings import keys_affecting
 from recbole_hnlm.llm.asking import ask, may_answer_now
 from recbole_hnlm.stages.prompts import prompt_digest, prompt_hash
-from recbole_hnlm.stages.report import StageCounts
+from recbole_hnlm.stages.report import StageCounts, sum_if_known
 from recbole_hnlm.utils.errors import BackendError
 from recbole_hnlm.utils.files import JsonlArtifact, text_digest
 
@@ -133,7 +133,7 @@ def _ask_and_write(session: StageSession, job: ReplyJob, artifact: JsonlArtifact
     )
     used = _used(result.tokens)
     # What the cache's replies once cost is not known.
-    of_all = None if result.reused or None in used else sum(filter(None, used))
+    of_all = None if result.reused else sum_if_known(used)
     counts = StageCounts(len(job.keys), result.reused, result.generated, result.missing, 0, *used, of_all)
     artifact.write(_rows(job, result.replies), _manifest(session, job, counts, inputs, runs=1))
     return counts
@@ -165,7 +165,7 @@ def _ask_again(session: StageSession, job: ReplyJob, artifact: JsonlArtifact, in
     kept |= {tuple(row[name] for name in job.keys[0]): row for row in _rows(gap, result.replies)}
     rows = [kept[key] for key in (tuple(key.values()) for key in job.keys) if key in kept]
     used, before = _used(result.tokens), _tokens_of_all(artifact)
-    of_all = None if before is None or None in used else before + sum(filter(None, used))
+    of_all = sum_if_known([before, *used])
     reused = total - result.generated - result.missing
     counts = StageCounts(total, reused, result.generated, result.missing, 0, *used, of_all)
     artifact.write(rows, _manifest(session, job, counts, inputs, runs + 1))

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["StageCounts", "StageReport"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["StageCounts", "StageReport", "sum_if_known"]
+
+
+def sum_if_known(counts: Iterable[int | None]) -> int | None:
+    """Add up counts; None where one of them is not known."""
+    known = list(counts)
+    return None if None in known else sum(filter(None, known))
 
 
 @dataclass(frozen=True)
@@ -38,8 +47,7 @@ class StageCounts:
     def __add__(self, other: StageCounts) -> StageCounts:
         """Add up number by number; what is unknown of one is unknown of both."""
         names = [field.name for field in fields(StageCounts)]
-        pairs = {name: (getattr(self, name), getattr(other, name)) for name in names}
-        sums: dict[str, Any] = {name: None if None in pair else sum(pair) for name, pair in pairs.items()}
+        sums: dict[str, Any] = {name: sum_if_known((getattr(self, name), getattr(other, name))) for name in names}
         return StageCounts(**sums)
 
 

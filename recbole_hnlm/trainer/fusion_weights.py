@@ -85,14 +85,12 @@ def score_weights(trainer: Any, valid_data: Any, place: int, weights: Sequence[f
     """
     model, metric = trainer.model, trainer.config["valid_metric"].lower()
     model.eval()
-    collectors = [_collector(trainer) for _ in weights]
+    collectors = {weight: _collector(trainer) for weight in weights}
     stride = math.ceil(valid_data.sample_size / _MOST_USERS) if trainer.config["single_spec"] else 1
-    if on_one_cpu(trainer.config) and can_rank_blocks(valid_data, trainer.eval_collector.register):
-        _collect_blocks(trainer, valid_data, place, dict(zip(weights, collectors, strict=True)), stride)
-    else:
-        _collect_batches(trainer, valid_data, place, dict(zip(weights, collectors, strict=True)), stride)
+    by_blocks = on_one_cpu(trainer.config) and can_rank_blocks(valid_data, trainer.eval_collector.register)
+    (_collect_blocks if by_blocks else _collect_batches)(trainer, valid_data, place, collectors, stride)
     found = {}
-    for weight, collector in zip(weights, collectors, strict=True):
+    for weight, collector in collectors.items():
         collector.model_collect(model)
         collector.expect_rows(valid_data)
         found[weight] = float(trainer.evaluator.evaluate(collector.get_data_struct())[metric])

@@ -18,7 +18,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["compiled", "even_pieces", "run_pieces"]
+__all__ = ["compiled", "run_pieces", "run_rows"]
 
 _PIECES = 8
 _POOLS: dict[tuple[int, int], ThreadPoolExecutor] = {}
@@ -42,12 +42,6 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
     return decorate
 
 
-def even_pieces(count: int) -> list[int]:
-    """Return the bounds of a few pieces of ``0..count`` of about the same size, for :func:`run_pieces`."""
-    pieces = min(_PIECES, count)
-    return [count * piece // pieces for piece in range(pieces + 1)] if count else [0]
-
-
 def run_pieces(kernel: Callable[[int, int], object], bounds: Sequence[int]) -> None:
     """Call ``kernel(start, stop)`` for each pair of neighbours in ``bounds``, on as many threads as torch uses.
 
@@ -67,3 +61,10 @@ def run_pieces(kernel: Callable[[int, int], object], bounds: Sequence[int]) -> N
         _POOLS[key] = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="hnlm")
     for future in [_POOLS[key].submit(kernel, start, stop) for start, stop in pieces]:
         future.result()
+
+
+def run_rows(kernel: Callable[..., object], count: int, *arguments: Any) -> None:
+    """Call ``kernel(start, stop, *arguments)`` for a few pieces of ``0..count`` of like size; see :func:`run_pieces`."""
+    pieces = min(_PIECES, count)
+    bounds = [count * piece // pieces for piece in range(pieces + 1)] if count else [0]
+    run_pieces(lambda start, stop: kernel(start, stop, *arguments), bounds)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from recbole_hnlm.utils.kernels import compiled, even_pieces, run_pieces
+from recbole_hnlm.utils.kernels import compiled, run_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["fuse_scores", "standardise_items", "standardise_rows", "text_part"]
+__all__ = ["standardise_items", "standardise_rows"]
 
 _COMPILED = (torch.float32, torch.float64)
 
@@ -98,40 +98,5 @@ def standardise_items(scores: torch.Tensor, known: torch.Tensor | None = None) -
     limits, scores = torch.finfo(scores.dtype), scores.contiguous()
     taking_part = np.ones(scores.shape[1], dtype=np.bool_) if known is None else known.numpy()
     out = torch.empty_like(scores)
-    arrays = (scores.detach().numpy(), taking_part, limits.eps, limits.tiny, out.numpy())
-    run_pieces(lambda start, stop: _standardise(start, stop, *arrays), even_pieces(len(scores)))
+    run_rows(_standardise, len(scores), scores.detach().numpy(), taking_part, limits.eps, limits.tiny, out.numpy())
     return out
-
-
-def text_part(text_scores: torch.Tensor, known: torch.Tensor | None) -> torch.Tensor:
-    """Standardise the texts' scores over the items that have text; an item without gets 0.
-
-    Args:
-        text_scores: ``[n, I]``; a user without text has a row of equal values, which becomes 0.
-        known: which items have text, bool ``[I]``; None means all.
-
-    Returns:
-        ``[n, I - 1]``, without the padding id.
-    """
-    mask = None if known is None or bool(known[1:].all()) else known[None, 1:]
-    return standardise_rows(text_scores[:, 1:], mask)
-
-
-def fuse_scores(
-    scores: torch.Tensor, text_scores: torch.Tensor, weight: float, known: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Add the texts' scores to the model's, each in units of its own spread over a user's items.
-
-    Formula: ``z(s_u)_i + w * z(s_text)_i``, z standardising over the items. A weighted sum of standardised scores is CombSUM,
-    rank fusion (Fox and Shaw, "Combination of Multiple Searches", TREC-2, 1994), with a weight.
-
-    Args:
-        scores: the model's, ``[n, I]``.
-        text_scores: as for :func:`text_part`.
-        weight: w >= 0.
-        known: as for :func:`text_part`.
-
-    Returns:
-        ``[n, I]``; the padding id's column is 0.
-    """
-    return torch.nn.functional.pad(standardise_rows(scores[:, 1:]) + weight * text_part(text_scores, known), (1, 0))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_hnlm.experiments.report.text import plural, seconds_text, value_text
 from recbole_hnlm.experiments.report.view import Cell, Code, Column, Details, Facts, Keys, Note, People, Section, Table
+from recbole_hnlm.stages.report import sum_if_known
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -122,8 +123,7 @@ def tokens_of_replies(record: Mapping[str, Any]) -> int | None:
 
     None where that is not known: an older version or a server that does not say made some, or they came from the cache.
     """
-    counts = [stage.get("tokens_of_all") for stage in (record.get("stages") or {}).values()]
-    return None if any(count is None for count in counts) else sum(counts)
+    return sum_if_known(stage.get("tokens_of_all") for stage in (record.get("stages") or {}).values())
 
 
 def people_section(samples: Samples) -> Section:
